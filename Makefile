@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# One Makefile. Objects go to build/FLAVOUR/; FLAVOUR is release, asan or fuzz.
+
+FLAVOUR ?= release
+B := build/$(FLAVOUR)
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+CC_release := gcc
+CC_asan := gcc
+CC_fuzz := clang
+FLAGS_release := -O2 -g
+FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# The fuzzers' build accepts any checksum, so that mutated bytes get past it.
+FLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
+
+PACKAGES := liburing fuse3 jansson libisal libxxhash
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
+PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)) -linih
+COMPILER := $(CC_$(FLAVOUR))
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+CFLAGS_ALL := -std=gnu11 $(WARN) $(FLAGS_$(FLAVOUR)) -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' \
+	-Iinclude $(PKG_CFLAGS) -MMD -MP $(CFLAGS)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' $(1) $@)
+
+MAINS := daemon/holdfastd.c daemon/holdfast.c
+BLK_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard blk/*.c))
+DAEMON_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out $(MAINS),$(wildcard daemon/*.c)))
+TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/*.c tests/sim/*.c))
+SIM_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
+BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
+
+.PHONY: all test unit asan fuzz fuzzers bench e2e install uninstall check style purity clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+## Build holdfast and holdfastd
+all: $(B)/holdfast $(B)/holdfastd
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) -c -o $@ $<
+
+# tests and fuzzers see private headers of what they test
+$(B)/tests/%.o: CFLAGS_ALL += -Iblk -Idaemon -Itests
+$(B)/daemon/%.o: CFLAGS_ALL += -Idaemon
+$(B)/blk/%.o: CFLAGS_ALL += -Iblk
+
+$(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(BLK_OBJS)
+	$(call say,LINK)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(B)/holdfastd: $(B)/daemon/holdfastd.o $(DAEMON_OBJS) $(BLK_OBJS)
+	$(call say,LINK)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(B)/tests/run: $(TEST_OBJS) $(DAEMON_OBJS) $(BLK_OBJS)
+	$(call say,LINK)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+
+$(B)/bench/%: $(B)/tests/bench/%.o $(DAEMON_OBJS) $(BLK_OBJS)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+build/fuzz/fuzz/%: build/fuzz/tests/fuzz/%.o $(DAEMON_OBJS) $(BLK_OBJS)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)clang $(CFLAGS_ALL) -fsanitize=fuzzer,address,undefined -o $@ $^ $(PKG_LIBS)
+
+## Run unit, crash and simulator tests and the purity check (T=pattern SEED=0x2a SEEDS=N)
+test: purity unit
+
+unit: $(B)/tests/run
+	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $< $(T)
+
+## The same tests under AddressSanitizer and UBSan
+asan:
+	$(Q)$(MAKE) --no-print-directory FLAVOUR=asan unit
+
+## Run each fuzzer for a while (FUZZ_SECONDS=10)
+fuzz:
+	$(Q)$(MAKE) --no-print-directory FLAVOUR=fuzz fuzzers
+	$(Q)scripts/fuzz $(or $(FUZZ_SECONDS),10)
+
+fuzzers: $(FUZZERS)
+
+## Print one table of speeds, beside the raw disk (takes minutes)
+bench: all $(BENCHES)
+	$(Q)scripts/bench
+
+## End-to-end tests with real processes (root)
+e2e: all
+	$(Q)scripts/e2e
+
+## No system call and no clock in blk/ and fs/; arrows between folders go one way
+purity: $(BLK_OBJS)
+	$(Q)scripts/check-pure $(B)
+
+## The README's map, SPDX lines, line lengths, file and function lengths
+style:
+	$(Q)scripts/check-style
+
+## Everything, as CI runs it
+check:
+	$(Q)scripts/check
+
+## Install to $(DESTDIR)$(PREFIX)
+install: all
+	install -D -m 755 $(B)/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
+	install -D -m 755 $(B)/holdfastd $(DESTDIR)$(PREFIX)/sbin/holdfastd
+
+## Remove what install put there
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/holdfast $(DESTDIR)$(PREFIX)/sbin/holdfastd
+
+## Remove build/
+clean:
+	rm -rf build
+
+## This list
+help:
+	@awk '/^## /{ text = substr($$0, 4); next } \
+	      /^[a-z][a-z0-9-]*:/ && text != "" { split($$0, name, ":"); printf "  make %-10s %s\n", name[1], text; text = "" } \
+	      !/^## /{ text = "" }' $(MAKEFILE_LIST)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs every registered test group, or those tests that match the pattern in argv[1]; the last line is
+ * "N passed, N failed". */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "run.h"
+
+static struct test_group *groups;
+
+void test_group_register(struct test_group *group)
+{
+	struct test_group **at = &groups;
+
+	while (*at && strcmp((*at)->name, group->name) < 0)
+		at = &(*at)->next;
+	group->next = *at;
+	*at = group;
+}
+
+uint64_t test_seed_first(uint64_t first)
+{
+	const char *seed = getenv("SEED");
+
+	return seed && *seed ? strtoull(seed, NULL, 0) : first;
+}
+
+unsigned test_seed_count(unsigned count)
+{
+	const char *seed = getenv("SEED"), *seeds = getenv("SEEDS");
+
+	if (seed && *seed)
+		return 1;
+	return seeds && *seeds ? (unsigned)strtoul(seeds, NULL, 0) : count;
+}
+
+int main(int argc, char **argv)
+{
+	char pattern[256] = "*";
+	size_t total = 0;
+	int failed = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc > 1)
+		snprintf(pattern, sizeof pattern, "*%s*", argv[1]);
+	cmocka_set_test_filter(pattern);
+	for (struct test_group *group = groups; group; group = group->next) {
+		int bad = _cmocka_run_group_tests(group->name, group->tests, group->count, NULL, NULL);
+
+		failed += bad > 0 ? bad : bad < 0 ? (int)group->count : 0;
+		total += group->count;
+	}
+	printf("%d passed, %d failed\n", (int)total - failed, failed);
+	return failed != 0;
+}
