@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A volume's config file and where a node keeps things under its root. Config and paths are the same for
+ * the daemon and the CLI.
+ *
+ *	ROOT/etc/holdfast/VOLUME.conf
+ *	ROOT/var/lib/holdfast/VOLUME/{store,journal,meta}
+ *	ROOT/run/holdfast/VOLUME.sock, VOLUME.pid, VOLUME.nbd, VOLUME/volume (the loop front end's mount)
+ *
+ * The file, read by inih; unknown sections and keys are errors:
+ *
+ *	[volume]
+ *	uuid = 6f1c...			32 hex digits, dashes allowed
+ *	size = 10G			bytes, or K M G T (powers of 1024)
+ *	node = a			letters, digits, - _ . ; not starting with a dot or dash
+ *	listen = 127.0.0.1:7701		for peers; left out = no peers may dial
+ *	min-copies = 1
+ *	peer-timeout = 5s		ms or s; 500ms to 300s
+ *	memory = 256M
+ *	store = PATH  journal = PATH  meta = PATH		default: under ROOT/var/lib
+ *	journal-size = 256M  journal-block = 4096  segment = 8M
+ *	nbd = 127.0.0.1:10809 		besides the unix socket VOLUME.nbd; several separated by spaces
+ *	loop = yes			offer the loop front end (yes|no, default yes)
+ *	sqpoll = no
+ *
+ *	[peer b]
+ *	address = 127.0.0.1:7702
+ *	mode = C			A B C D, default C
+ */
+#ifndef HOLDFAST_CONFIG_H
+#define HOLDFAST_CONFIG_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "volume.h"
+
+enum { NBD_LISTENS_MAX = 3 };
+
+struct config {
+	struct volume_config volume;	/* its file ids are -1 */
+	char store[PATH_MAX], journal[PATH_MAX], meta[PATH_MAX];
+	unsigned nbd_count;
+	char nbd[NBD_LISTENS_MAX][ADDRESS_BYTES];
+	bool loop, sqpoll;
+};
+
+struct paths {
+	char config[PATH_MAX], state[PATH_MAX], run[PATH_MAX];	/* run, state: directories */
+	char control[PATH_MAX], pid[PATH_MAX], nbd[PATH_MAX], mount[PATH_MAX], mount_file[PATH_MAX];
+};
+
+/* -EINVAL for a bad volume name, -ENAMETOOLONG; @why says it. @root "" or "/" is the machine itself. */
+MUST_CHECK int paths_of(struct paths *out, const char *root, const char *volume, char why[WHY_BYTES]);
+
+/* Reads one volume's config. -ENOENT, -EINVAL; @why names file, line, key, reason. */
+MUST_CHECK int config_read(struct config *out, const struct paths *paths, const char *volume,
+			   char why[WHY_BYTES]);
+/* The same from text in memory, of any content (a fuzzer calls it). @file is for messages. */
+MUST_CHECK int config_parse(struct config *out, const char *text, size_t len, const char *file,
+			    const struct paths *paths, const char *volume, char why[WHY_BYTES]);
+/* Writes it so that config_read() gives the same; by rename, mode 0600, so that it is whole or absent. */
+MUST_CHECK int config_write(const struct config *config, const struct paths *paths, char why[WHY_BYTES]);
+
+/* "10G" and the like; -EINVAL, -ERANGE. */
+MUST_CHECK int size_parse(const char *text, uint64_t *bytes);
+MUST_CHECK int uuid_parse(const char *text, uint8_t uuid[UUID_BYTES]);
+/* 36 characters and the 0. */
+void uuid_text(const uint8_t uuid[UUID_BYTES], char out[37]);
+/* "12.3 GiB"; out has at least 32 bytes. */
+void size_text(uint64_t bytes, char out[32]);
+
+#endif
