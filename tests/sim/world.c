@@ -195,8 +195,9 @@ uint64_t world_later(struct world *world, uint64_t delay)
 
 uint64_t world_soon(struct world *world)
 {
-	return world_later(world, world_chance(world, 16) ? world_random_below(world, 300 * MICROSECONDS)
-							  : world_random_below(world, 2 * MICROSECONDS));
+	return world_later(world, world_chance(world, 16)
+					  ? world_random_below(world, 300 * MICROSECONDS)
+					  : world_random_below(world, 2 * MICROSECONDS));
 }
 
 uint64_t checksum_of(const struct io_op *op)
@@ -237,8 +238,9 @@ void world_print_log(const struct world *world, FILE *out)
 {
 	uint64_t first = world->log_count > LOG_LINES ? world->log_count - LOG_LINES : 0;
 
-	fprintf(out, "--- seed 0x%llx, at %.6f ms, after %llu events:\n", (unsigned long long)world->seed,
-		(double)world->now / 1e6, (unsigned long long)world->event_count);
+	fprintf(out, "--- seed 0x%llx, at %.6f ms, after %llu events:\n",
+		(unsigned long long)world->seed, (double)world->now / 1e6,
+		(unsigned long long)world->event_count);
 	for (uint64_t i = first; i < world->log_count; i++)
 		fprintf(out, "%14.6f ms %s\n", (double)world->log[i % LOG_LINES].when / 1e6,
 			world->log[i % LOG_LINES].text);
@@ -272,16 +274,18 @@ static void machine_log(struct io *io, enum io_level level, const char *line)
 	struct machine *machine = machine_of(io);
 	char who[48];
 
-	snprintf(who, sizeof who, "%c %s%s", "EWID"[level], machine->name, machine->dying ? "(dead)" : "");
+	snprintf(who, sizeof who, "%c %s%s", "EWID"[level], machine->name,
+		 machine->dying ? "(dead)" : "");
 	log_add(machine->world, who, line);
 }
 
-/* A head stands before the memory: on a page of its own when the memory is aligned to one. Large memory
- * is mapped with a page behind it that faults, and faults as a whole once it is freed. */
+/* A head stands before the memory: on a page of its own when the memory is aligned to one. Large
+ * memory is mapped with a page behind it that faults, and faults as a whole once it is freed. */
 static void *machine_alloc(struct io *io, size_t bytes, unsigned flags)
 {
 	struct machine *machine = machine_of(io);
-	size_t head = bytes >= PAGE_BYTES ? PAGE_BYTES : round_up(sizeof(struct memory), 16), mapped = 0;
+	size_t head = bytes >= PAGE_BYTES ? PAGE_BYTES : round_up(sizeof(struct memory), 16);
+	size_t align = bytes >= PAGE_BYTES ? PAGE_BYTES : 16, mapped = 0;
 	struct memory *memory;
 	char *start;
 
@@ -295,8 +299,7 @@ static void *machine_alloc(struct io *io, size_t bytes, unsigned flags)
 			return NULL;
 		CHECK(mprotect(start + mapped - PAGE_BYTES, PAGE_BYTES, PROT_NONE) == 0);
 	} else {
-		start = aligned_alloc(bytes >= PAGE_BYTES ? PAGE_BYTES : 16,
-				      round_up(head + bytes, bytes >= PAGE_BYTES ? PAGE_BYTES : 16));
+		start = aligned_alloc(align, round_up(head + bytes, align));
 		if (!start)
 			return NULL;
 		memset(start, 0, head + bytes);
@@ -328,7 +331,8 @@ static void memory_free(struct machine *machine, struct memory *memory)
 static void machine_free_memory(struct io *io, void *at)
 {
 	if (at)
-		memory_free(machine_of(io), (void *)((char *)at - round_up(sizeof(struct memory), 16)));
+		memory_free(machine_of(io),
+			    (void *)((char *)at - round_up(sizeof(struct memory), 16)));
 }
 
 static void machine_submit(struct io *io, struct io_op *op)
@@ -420,7 +424,10 @@ struct io *machine_io(struct machine *machine) { return &machine->io; }
 uint64_t machine_memory(const struct machine *machine) { return machine->memory_bytes; }
 uint64_t machine_disk_ops(const struct machine *machine) { return machine->disk_ops; }
 void machine_set_silent(struct machine *machine, bool silent) { machine->silent = silent; }
-void machine_set_wall_skew(struct machine *machine, int64_t skew_ns) { machine->wall_skew = skew_ns; }
+void machine_set_wall_skew(struct machine *machine, int64_t skew_ns)
+{
+	machine->wall_skew = skew_ns;
+}
 
 /* Nothing of the machine's own code may be running. */
 static void machine_down(struct machine *machine)
@@ -634,7 +641,8 @@ bool world_run_for(struct world *world, uint64_t for_ns)
 	return world_run_until(world, world->now + for_ns);
 }
 
-bool world_run_while(struct world *world, bool (*busy)(void *context), void *context, uint64_t limit_ns)
+bool world_run_while(struct world *world, bool (*busy)(void *context), void *context,
+		     uint64_t limit_ns)
 {
 	uint64_t until = world->now + limit_ns;
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The simulated disk: two images. `cache` is what reads see; `durable` is what a loss of power is sure
- * to leave. What lies between them is the list of changes: complete, in order, not yet synced.
+/* The simulated disk: two images. `cache` is what reads see; `durable` is what a loss of power is
+ * sure to leave. Between them lies the list of changes: complete, in order, not yet synced.
  *
- *	submit    counted; a SYNC notes the last change complete at this moment
- *	happen    READ copies from the cache; WRITE goes to the cache and becomes a change;
- *	          SYNC moves the changes it covers to durable; a WRITE that is IO_DURABLE goes to both
- *	crash     process: parts of what is in flight become changes
- *	          power: parts of the changes, then of what is in flight, go to durable; cache = durable
+ *	submit   counted; a SYNC notes the last change complete at this moment
+ *	happen   READ copies from the cache; WRITE goes to the cache and becomes a change;
+ *	         SYNC moves the changes it covers to durable; a durable WRITE goes to both
+ *	crash    process: parts of what is in flight become changes
+ *	         power: parts of the changes, then of what is in flight, become durable,
+ *	         and the cache is what is durable
  *
  * The one invariant: where no change lies, cache and durable are equal. */
 #include <stdlib.h>
@@ -17,7 +18,10 @@
 
 enum { MAP_BLOCK = 4096, DONTNEED_BYTES_MIN = 64 << 10, GRANULES_MAX = 4096 };
 
-struct image { uint8_t *data; uint64_t *allocated; };	/* one bit per MAP_BLOCK; holes read as zeros */
+struct image {
+	uint8_t *data;
+	uint64_t *allocated;	/* one bit per MAP_BLOCK; holes read as zeros */
+};
 
 struct change {
 	struct list link;
@@ -44,8 +48,8 @@ struct chance { bool by_sector; uint64_t of_256; };
 
 static void *map_new(uint64_t bytes)
 {
-	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			 -1, 0);
+	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	CHECK(map != MAP_FAILED);
 	return map;
@@ -204,9 +208,11 @@ static void image_apply(struct image *image, enum io_kind kind, uint64_t offset,
 	else
 		image_zero(image, offset, len);
 	if (kind != IO_PUNCH)
-		image_mark(image, offset / MAP_BLOCK, (offset + len + MAP_BLOCK - 1) / MAP_BLOCK, true);
+		image_mark(image, offset / MAP_BLOCK, (offset + len + MAP_BLOCK - 1) / MAP_BLOCK,
+			   true);
 	else if (round_up(offset, MAP_BLOCK) < round_down(offset + len, MAP_BLOCK))
-		image_mark(image, round_up(offset, MAP_BLOCK) / MAP_BLOCK, (offset + len) / MAP_BLOCK, false);
+		image_mark(image, round_up(offset, MAP_BLOCK) / MAP_BLOCK,
+			   (offset + len) / MAP_BLOCK, false);
 }
 
 /* Makes the blocks that the range touches in @to what they are in @from. */
@@ -228,8 +234,8 @@ static void image_copy(struct image *to, const struct image *from, uint64_t offs
 
 /* --- Changes --- */
 
-static struct change *change_new(struct disk *disk, enum io_kind kind, uint64_t offset, uint64_t len,
-				 const uint8_t *data)
+static struct change *change_new(struct disk *disk, enum io_kind kind, uint64_t offset,
+				 uint64_t len, const uint8_t *data)
 {
 	struct change *change = malloc(sizeof *change + (kind == IO_WRITE ? len : 0));
 
@@ -284,7 +290,8 @@ static void changes_cut(struct disk *disk, uint64_t offset, uint64_t len)
 }
 
 /* Visible and durable from now on. */
-static void disk_change_durable(struct disk *disk, uint64_t offset, uint64_t len, const uint8_t *data)
+static void disk_change_durable(struct disk *disk, uint64_t offset, uint64_t len,
+				const uint8_t *data)
 {
 	image_apply(&disk->cache, IO_WRITE, offset, len, data);
 	image_apply(&disk->durable, IO_WRITE, offset, len, data);
@@ -301,7 +308,8 @@ void machine_disk_write_now(struct machine *machine, int id, uint64_t offset, co
 		disk_change_durable(disk, offset, len, data);
 }
 
-/* Makes the changes up to @mark durable; of a sync that fails, drops each with a chance of @lost_of_256. */
+/* Makes the changes up to @mark durable; of a sync that fails, drops each with a chance of
+ * @lost_of_256. */
 static void disk_sync(struct disk *disk, uint64_t mark, uint64_t lost_of_256)
 {
 	for (struct list *link = disk->changes.next, *next; link != &disk->changes; link = next) {
@@ -314,7 +322,8 @@ static void disk_sync(struct disk *disk, uint64_t mark, uint64_t lost_of_256)
 			change->lost = true;
 		if (change->lost)
 			continue;
-		image_apply(&disk->durable, change->kind, change->offset, change->len, change->data);
+		image_apply(&disk->durable, change->kind, change->offset, change->len,
+			    change->data);
 		change_free(disk, change);
 	}
 }
@@ -332,15 +341,18 @@ static struct chance chance_draw(struct world *world)
 }
 
 /* Hands the parts that chance keeps to @keep, in order, neighbours as one. */
-static void chance_apply(struct disk *disk, struct chance chance, enum io_kind kind, uint64_t offset,
-			 uint64_t len, const uint8_t *data,
-			 void (*keep)(struct disk *, enum io_kind, uint64_t, uint64_t, const uint8_t *))
+static void chance_apply(struct disk *disk, struct chance chance, enum io_kind kind,
+			 uint64_t offset, uint64_t len, const uint8_t *data,
+			 void (*keep)(struct disk *, enum io_kind, uint64_t, uint64_t,
+				      const uint8_t *))
 {
 	struct world *world = disk->machine->world;
-	uint64_t granule = !chance.by_sector ? len : len / SECTOR_BYTES <= GRANULES_MAX ? SECTOR_BYTES :
-			   round_up(len / GRANULES_MAX, MAP_BLOCK);
-	uint64_t start = 0, at = 0;
+	uint64_t granule = SECTOR_BYTES, start = 0, at = 0;
 
+	if (!chance.by_sector)
+		granule = len;
+	else if (len / SECTOR_BYTES > GRANULES_MAX)
+		granule = round_up(len / GRANULES_MAX, MAP_BLOCK);
 	for (; at < len; at = min_u64(at + granule, len)) {
 		if (world_random_below(world, 256) < chance.of_256)
 			continue;
@@ -433,7 +445,7 @@ static int64_t disk_act(struct disk *disk, struct event *event)
 	uint64_t bytes;
 
 	if (op->kind == IO_WRITE)
-		CHECK(checksum_of(op) == event->checksum);	/* the buffer was left alone in flight */
+		CHECK(checksum_of(op) == event->checksum); /* the buffer was left alone in flight */
 	if (error)
 		return disk_failed(disk, event, error);
 	switch (op->kind) {
@@ -512,13 +524,15 @@ void disk_submit(struct machine *machine, struct io_op *op)
 static bool disk_changes(const struct event *event)
 {
 	return event->disk && !event->settled && disk_fits(event->disk, event->op) &&
-	       (event->op->kind == IO_WRITE || event->op->kind == IO_PUNCH || event->op->kind == IO_ZERO);
+	       (event->op->kind == IO_WRITE || event->op->kind == IO_PUNCH ||
+		event->op->kind == IO_ZERO);
 }
 
 /* What was in flight happens in part: as changes, or in durable when the power is gone too. */
 static void disks_crash_in_flight(struct machine *machine, bool power, struct chance chance)
 {
-	for (struct list *link = machine->events.next; link != &machine->events; link = link->next) {
+	for (struct list *link = machine->events.next; link != &machine->events;
+	     link = link->next) {
 		struct event *event = list_entry(link, struct event, link);
 		struct io_op *op = event->op;
 
@@ -532,7 +546,8 @@ static void disks_crash_in_flight(struct machine *machine, bool power, struct ch
 		if (!power)
 			chance = chance_draw(machine->world);
 		chance_apply(event->disk, chance, op->kind, op->offset, op->len,
-			     op->kind == IO_WRITE ? op->data : NULL, power ? keep_durable : disk_change);
+			     op->kind == IO_WRITE ? op->data : NULL,
+			     power ? keep_durable : disk_change);
 	}
 }
 
@@ -543,18 +558,22 @@ void disks_crash(struct machine *machine, bool power)
 	for (unsigned i = 0; power && i < machine->disk_count; i++) {
 		struct disk *disk = machine->disks[i];
 
-		for (struct list *link = disk->changes.next; link != &disk->changes; link = link->next) {
+		for (struct list *link = disk->changes.next; link != &disk->changes;
+		     link = link->next) {
 			struct change *change = list_entry(link, struct change, link);
 
 			if (!change->lost)
-				chance_apply(disk, chance, change->kind, change->offset, change->len,
-					     change->kind == IO_WRITE ? change->data : NULL, keep_durable);
+				chance_apply(disk, chance, change->kind, change->offset,
+					     change->len,
+					     change->kind == IO_WRITE ? change->data : NULL,
+					     keep_durable);
 		}
 	}
 	disks_crash_in_flight(machine, power, chance);
 	if (!power)
 		return;
-	for (struct list *link = machine->events.next; link != &machine->events; link = link->next) {
+	for (struct list *link = machine->events.next; link != &machine->events;
+	     link = link->next) {
 		struct event *event = list_entry(link, struct event, link);
 
 		if (disk_changes(event))

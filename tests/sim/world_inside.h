@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the stages of the world share: world.c (time, events, machines), world_disk.c, world_net.c. */
+/* What the stages of the world share: world.c (time, events, machines), world_disk.c and _net.c. */
 #ifndef HOLDFAST_TESTS_WORLD_INSIDE_H
 #define HOLDFAST_TESTS_WORLD_INSIDE_H
 
@@ -14,16 +14,16 @@ enum { LOG_LINES = 200, LOG_BYTES = 400, NOT_QUEUED = -1 };
 struct disk;
 struct socket;
 
-/* Something that will happen. Those with an op end in its done(); the op's memory may be gone after a
- * crash, so all that the world needs stands here. Pooled: none is malloced twice. */
+/* Something that will happen. Those with an op end in its done(); the op's memory may be gone after
+ * a crash, so all that the world needs stands here. Pooled: none is malloced twice. */
 struct event {
 	struct world *world;
-	struct machine *machine;	/* whose done() it ends in; NULL for what happens on the wire */
+	struct machine *machine;	/* whose done() it ends in; NULL: it is on the wire */
 	struct io_op *op;
 	bool (*happen)(struct event *event);	/* true: now done(); NULL: just done() */
 	void *owner;			/* of an event without op */
 	struct list link;		/* in machine->events, or free in world->events_free */
-	struct list wait;		/* in a queue: of accepts, of stalled dials, of a paused machine */
+	struct list wait;		/* in a queue: accepts, stalled dials, machine->held */
 	int64_t at;			/* index in the heap, or NOT_QUEUED */
 	int64_t result;
 	bool settled;			/* result is final: too late to cancel */
@@ -76,7 +76,7 @@ struct world {
 	unsigned machine_count;
 	struct machine *running;	/* whose done() is running */
 	bool crash_due;			/* some machine is dying */
-	bool crash_hit;			/* a planned crash has been carried out: the run functions return */
+	bool crash_hit;			/* a planned crash was there: the run functions return */
 	struct link links[MACHINES_MAX][MACHINES_MAX];
 	struct list listeners, conns, dials_stalled;
 	struct log_line *log;
@@ -116,6 +116,9 @@ void net_crash(struct machine *machine, bool power);
 void net_boot(struct machine *machine);
 void net_free(struct world *world);
 
-static inline struct machine *machine_of(struct io *io) { return container_of(io, struct machine, io); }
+static inline struct machine *machine_of(struct io *io)
+{
+	return container_of(io, struct machine, io);
+}
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The simulated network. A connection is two pipes; a byte's way through one is
  *
- *	SEND        pipe_take()     into the ring while the window (STREAM_BYTES) has room, as chunks of
- *	                            random size, each with its time of arrival; done() when all are taken
- *	(wire)      pipe_happen()   chunks arrive, in order; not while the link is cut
- *	RECV        pipe_give()     as much as is there, or less
- *	            pipe_ack()      the window has room again; not while the link back is cut
+ *	SEND     pipe_take()    into the ring while the window (STREAM_BYTES) has room, as chunks of
+ *	                        random size, each with its time of arrival; done() when all are in
+ *	(wire)   pipe_happen()  chunks arrive, in order; not while the link is cut
+ *	RECV     pipe_give()    as much as is there, or less
+ *	         pipe_ack()     the window has room again; not while the link back is cut
  *
  * A FIN and an RST travel as chunks behind the bytes. The one invariant of a pipe:
  * acked <= given <= arrived <= taken <= acked + STREAM_BYTES. */
@@ -33,7 +33,7 @@ struct pipe {
 	unsigned chunk_first, chunk_count;
 	uint64_t taken, arrived, given, acked, last_when;
 	enum chunk_kind end;		/* FIN or RST has arrived */
-	bool ended;			/* an RST was queued: what is sent from now on goes nowhere */
+	bool ended;			/* an RST was queued: what is sent now goes nowhere */
 	bool broken;			/* its sender has learned that */
 	bool forced;			/* a world_reset() passes a cut */
 	uint8_t *ring;
@@ -107,7 +107,8 @@ static void socket_free(struct socket *socket)
 
 static uint64_t link_latency(struct world *world, const struct link *link)
 {
-	return world_random_between(world, link->public.latency_min_ns, link->public.latency_max_ns);
+	return world_random_between(world, link->public.latency_min_ns,
+				    link->public.latency_max_ns);
 }
 
 /* The link has been busy with what was sent before; then the bytes take their time. */
@@ -130,13 +131,15 @@ static void pipe_chunk(struct pipe *pipe, enum chunk_kind kind, uint64_t bytes)
 	struct chunk *chunk = &pipe->chunks[(pipe->chunk_first + pipe->chunk_count) % CHUNKS];
 
 	CHECK(pipe->chunk_count < CHUNKS);
-	pipe->last_when = max_u64(pipe->last_when, link_arrival(pipe_world(pipe), pipe->link, bytes));
+	pipe->last_when =
+		max_u64(pipe->last_when, link_arrival(pipe_world(pipe), pipe->link, bytes));
 	*chunk = (struct chunk){ .kind = kind, .taken = pipe->taken, .when = pipe->last_when };
 	if (pipe->chunk_count++ == 0)
 		event_queue(pipe->arrival, chunk->when);
 }
 
-/* Ends the pipe behind its last byte; with an RST, @drop loses the bytes that are still on their way. */
+/* Ends the pipe behind its last byte; with an RST, @drop loses the bytes that are still on their
+ * way. */
 static void pipe_end(struct pipe *pipe, enum chunk_kind kind, bool drop)
 {
 	if (pipe->ended)
@@ -177,7 +180,7 @@ static void send_settle(struct pipe *pipe, int64_t result)
 	struct event *event = pipe->sender;
 
 	pipe->sender = NULL;
-	CHECK(checksum_of(event->op) == event->checksum);	/* the buffer was left alone in flight */
+	CHECK(checksum_of(event->op) == event->checksum); /* the buffer was left alone in flight */
 	event_settle(event, result, world_soon(event->world));
 }
 
@@ -197,11 +200,13 @@ static void pipe_take(struct pipe *pipe)
 		event->progress = len;		/* nobody will know before the RST is here */
 	while (event->progress < len && pipe->chunk_count < CHUNKS_DATA) {
 		uint64_t room = STREAM_BYTES - (pipe->taken - pipe->acked);
-		uint64_t bytes = min_u64(min_u64(len - event->progress, room), chunk_size_draw(event->world));
+		uint64_t bytes = min_u64(min_u64(len - event->progress, room),
+					 chunk_size_draw(event->world));
 
 		if (bytes == 0)
 			return;
-		ring_copy(pipe, pipe->taken, (uint8_t *)event->op->data + event->progress, bytes, true);
+		ring_copy(pipe, pipe->taken, (uint8_t *)event->op->data + event->progress, bytes,
+			  true);
 		event->progress += bytes;
 		pipe->taken += bytes;
 		pipe_chunk(pipe, CHUNK_DATA, bytes);
@@ -243,7 +248,7 @@ static void pipe_give(struct pipe *pipe)
 	pipe_ack(pipe);
 }
 
-/* Bytes have come to an end that is gone: closed, and its machine says so; or it is without power. */
+/* Bytes have come to an end that is closed, and its machine says so; or that has no power. */
 static void pipe_arrived_nowhere(struct pipe *pipe)
 {
 	bool receiver = pipe == &pipe->conn->pipes[0];
@@ -333,8 +338,8 @@ static void conn_free(struct conn *conn)
 	free(conn);
 }
 
-/* How an end goes: the peer gets a FIN; an RST when unread bytes are lost with it, or when the machine
- * has lost power; or nothing at all. */
+/* How an end goes: the peer gets a FIN; an RST when unread bytes are lost with it, or when the
+ * machine has lost power; or nothing at all. */
 enum going { GOING_CLOSED, GOING_POWER, GOING_SILENT };
 
 static void stream_free(struct socket *socket, enum going going)
@@ -375,7 +380,8 @@ static void listener_free(struct socket *socket, enum going going)
 
 static void accept_give(struct socket *listener)
 {
-	struct list *accept = list_first(&listener->accepts), *link = list_first(&listener->backlog);
+	struct list *accept = list_first(&listener->accepts);
+	struct list *link = list_first(&listener->backlog);
 	struct event *event;
 
 	if (!accept || !link)
@@ -390,7 +396,8 @@ static struct socket *listener_find(struct machine *machine, const char *address
 {
 	struct world *world = machine->world;
 
-	for (struct list *link = world->listeners.next; link != &world->listeners; link = link->next) {
+	for (struct list *link = world->listeners.next; link != &world->listeners;
+	     link = link->next) {
 		struct socket *socket = list_entry(link, struct socket, link);
 
 		if (strcmp(socket->address, address) == 0 &&
@@ -406,7 +413,8 @@ static bool dial_happen(struct event *event)
 	struct world *world = event->world;
 	struct machine *machine = event->machine, *other;
 	struct socket *listener = listener_find(machine, event->op->address), *ends[2];
-	uint64_t back = world_later(world, link_latency(world, &world->links[machine->index][machine->index]));
+	struct link *home = &world->links[machine->index][machine->index];
+	uint64_t back = world_later(world, link_latency(world, home));
 
 	event->happen = NULL;
 	if (!listener) {
@@ -497,9 +505,11 @@ void net_submit(struct machine *machine, struct io_op *op)
 	if (op->kind == IO_DIAL) {
 		struct socket *listener = listener_find(machine, op->address);
 		unsigned to = listener ? listener->machine->index : machine->index;
+		struct link *link;
 
 		event->happen = dial_happen;
-		event_queue(event, world_later(world, link_latency(world, &world->links[machine->index][to])));
+		link = &world->links[machine->index][to];
+		event_queue(event, world_later(world, link_latency(world, link)));
 		return;
 	}
 	event->socket = socket_get(machine, op->file);
@@ -556,7 +566,8 @@ void net_close(struct io *io, int id)
 	if (machine->dying)
 		return;
 	socket = socket_get(machine, id);
-	for (struct list *link = machine->events.next; link != &machine->events; link = link->next) {
+	for (struct list *link = machine->events.next; link != &machine->events;
+	     link = link->next) {
 		struct event *event = list_entry(link, struct event, link);
 
 		if (event->socket != socket)
@@ -645,7 +656,8 @@ void world_reset(struct world *world, struct machine *a, struct machine *b)
 			pipe->forced = true;
 			pipe_end(pipe, CHUNK_RST, true);
 			if (pipe->chunk_count > 0 && pipe->arrival->at == NOT_QUEUED)
-				event_queue(pipe->arrival, world_soon(world));	/* it stood behind a cut */
+				event_queue(pipe->arrival,
+					    world_soon(world)); /* it stood behind a cut */
 		}
 	}
 }
