@@ -24,7 +24,7 @@ enum {
 	MACHINES_MAX = 16,
 	DISKS_MAX = 8,			/* of one machine */
 	SOCKETS_MAX = 1024,		/* of one machine */
-	SECTOR_BYTES = 512,		/* what a power loss keeps or drops as one, whatever block */
+	SECTOR_BYTES = 512,		/* what a power loss keeps or drops, whatever the block */
 	STREAM_BYTES = 256 << 10,	/* sent and not yet received, one way of a connection */
 };
 
@@ -147,7 +147,7 @@ uint64_t machine_disk_unsynced(struct machine *machine, int disk);
  * Any text is an address, known in the whole world; one that begins with "unix:", in its machine
  * only. A connection is two streams, each in order and without loss while it lives, cut up anyhow.
  * A socket has at most one SEND and one RECV in flight (io_uring may interleave more): CHECKed.
- * The peer of a closed socket receives the rest, then 0, or -ECONNRESET when the closer had not read
+ * The peer of a closed socket gets the rest, then 0, or -ECONNRESET when the closer had not read
  * all there was; its sends vanish until the RST is there, and then get -EPIPE or -ECONNRESET. */
 
 /* One direction, to be set at any time. */
