@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection of a peer: when it is made, when it is over. Nothing is remembered of an old connection but
+ * figures for people: what two nodes are to each other is found out anew by each HELLO. */
+#include <errno.h>
+#include <string.h>
+
+#include "volume_private.h"
+
+enum { REDIAL_NS = 500000000 };
+
+const char *peer_state_text(enum peer_state state)
+{
+	static const char *const texts[] = {
+#define X(name, text, to) [PEER_##name] = text,
+		PEER_STATES(X)
+#undef X
+	};
+
+	return texts[state];
+}
+
+int peer_new(struct peer *p, struct volume *v, const struct volume_peer_config *config)
+{
+	struct io *io = v->io;
+	uint32_t frame = (uint32_t)round_up(frame_bytes_max(&v->geometry), 4096);
+
+	*p = (struct peer){ .volume = v, .config = config, .socket = -1 };
+	p->dials = strcmp(v->geometry.node, config->name) < 0;
+	p->in_bytes = 2 * frame;
+	p->out_bytes = frame + 4096;
+	p->in = io->alloc(io, p->in_bytes, 0);
+	p->out = io->alloc(io, p->out_bytes, 0);
+	if (!p->in || !p->out)
+		return -ENOMEM;
+	return cursor_new(&p->cursor, io, &v->log, &v->journal, peer_cursor_ready);
+}
+
+void peer_delete(struct peer *p)
+{
+	if (!p->volume)
+		return;
+	CHECK(p->socket < 0 && peer_quiet(p));
+	cursor_delete(&p->cursor);
+	p->volume->io->free(p->volume->io, p->in);
+	p->volume->io->free(p->volume->io, p->out);
+	*p = (struct peer){ .socket = -1 };
+}
+
+bool peer_quiet(const struct peer *p)
+{
+	return !p->dial.in_flight && !p->recv.in_flight && !p->send.in_flight && !p->cursor.op.in_flight;
+}
+
+bool peer_connected(const struct peer *p)
+{
+	return p->socket >= 0 && p->met;
+}
+
+void peer_move(struct peer *p, enum peer_state state, const char *why)
+{
+#define TO(name) (1u << PEER_##name)
+	static const unsigned allowed[] = {
+#define X(name, text, to) [PEER_##name] = to,
+		PEER_STATES(X)
+#undef X
+	};
+#undef TO
+	struct volume *v = p->volume;
+	enum io_level level = state == PEER_REFUSED || state == PEER_RESYNC ? IO_WARNING : IO_INFO;
+
+	if (p->state == state)
+		return;
+	CHECK(allowed[p->state] & 1u << state);
+	CHECK(state == PEER_OFFLINE || state == PEER_REFUSED || p->socket >= 0);
+	CHECK((state != PEER_ONLINE && state != PEER_CATCHUP) || p->sourcing);
+	CHECK(state != PEER_FOLLOWING || v->source == p);
+	if (state != PEER_HANDSHAKE && !(p->state == PEER_HANDSHAKE && state == PEER_OFFLINE))
+		say(v->io, level, "volume=%s peer=%s %s%s%s", v->config.name, p->config->name,
+		    peer_state_text(state), why[0] ? ": " : "", why);
+	p->state = state;
+	snprintf(p->why, sizeof p->why, "%s", why);
+}
+
+/* We lose our source: what it had not sent to the end of its batch never happened. */
+static void source_lost(struct volume *v)
+{
+	v->source = NULL;
+	v->source_want_durable = 0;
+	log_drop_open(&v->log);
+	history_truncate(&v->history, v->log.closed.lsn);
+	v->log.epoch = history_last_number(&v->history);
+	/* Another one may go on where it stopped: volume_turn() looks for it. */
+}
+
+void peer_drop(struct peer *p, const char *why, uint64_t delay_ns)
+{
+	struct volume *v = p->volume;
+	bool was_source = v->source == p;
+
+	if (p->dial.in_flight)
+		v->io->cancel(v->io, &p->dial);
+	if (p->socket >= 0)
+		v->io->close(v->io, p->socket);
+	p->socket = -1;
+	p->met = p->sourcing = p->closing = p->ahead = p->blocked = false;
+	p->say_hello = p->say_start = p->say_ack = p->say_ping = p->say_role = p->say_error = false;
+	p->in_at = p->in_len = 0;
+	p->log_left = 0;
+	p->redial_ns = volume_now(v) + delay_ns;
+	if (p->state != PEER_REFUSED)
+		peer_move(p, PEER_OFFLINE, why);
+	if (was_source)
+		source_lost(v);
+	volume_role_lost(p);
+	/* Writes that waited for it go on with a copy fewer, if the policy lets them. */
+	volume_turn_soon(v);
+}
+
+static void peer_dialed(struct io_op *op, int64_t result)
+{
+	struct peer *p = container_of(op, struct peer, dial);
+	struct volume *v = p->volume;
+
+	if (result < 0) {
+		p->redial_ns = volume_now(v) + REDIAL_NS;
+		if (p->state != PEER_REFUSED && result != -ECANCELED)
+			snprintf(p->why, sizeof p->why, "dialing %s: %s", p->config->address,
+				 strerrordesc_np((int)-result));
+		volume_turn_soon(v);
+		return;
+	}
+	/* Meanwhile the volume may have begun to close, or another connection may have been made. */
+	if (v->state != VOLUME_OPEN || p->socket >= 0) {
+		v->io->close(v->io, (int)result);
+		volume_turn_soon(v);
+		return;
+	}
+	p->socket = (int)result;
+	p->deadline_ns = volume_now(v) + v->config.peer_timeout_ns;
+	peer_move(p, PEER_HANDSHAKE, "");
+	p->say_hello = true;
+	peer_receive_start(p);
+	volume_turn_soon(v);
+}
+
+void peer_adopt(struct peer *p, int socket, const struct frame_hello *hello)
+{
+	CHECK(p->socket < 0 && peer_quiet(p));
+	p->socket = socket;
+	p->deadline_ns = volume_now(p->volume) + p->volume->config.peer_timeout_ns;
+	peer_move(p, PEER_HANDSHAKE, "");
+	p->say_hello = true;
+	/* Our HELLO has to go first, and to say what we compare: whoever reads it comes to a fitting verdict. */
+	peer_send(p);
+	peer_meet(p, hello);
+	peer_receive_start(p);
+}
+
+void peer_tick(struct peer *p, uint64_t now)
+{
+	struct volume *v = p->volume;
+	uint64_t timeout = v->config.peer_timeout_ns;
+	char why[WHY_BYTES];
+
+	if (p->socket < 0) {
+		if (p->dial.in_flight && now > p->deadline_ns)
+			v->io->cancel(v->io, &p->dial);
+		if (!p->dials || !peer_quiet(p) || now < p->redial_ns)
+			return;
+		p->deadline_ns = now + timeout;
+		p->dial = (struct io_op){ .kind = IO_DIAL, .address = p->config->address, .done = peer_dialed };
+		v->io->submit(v->io, &p->dial);
+		return;
+	}
+	if (!p->met || p->closing) {
+		if (now > p->deadline_ns)
+			peer_drop(p, "no answer to HELLO", REDIAL_NS);
+		return;
+	}
+	if (p->blocked)		/* we do not read: its silence is our doing */
+		p->heard_ns = now;
+	if (now - p->heard_ns > timeout) {
+		snprintf(why, sizeof why, "nothing heard for %llu ms; %s",
+			 (unsigned long long)((now - p->heard_ns) / 1000000),
+			 v->role == ROLE_PRIMARY && v->config.min_copies <= 1 ? "writes go on without it"
+									       : "dialing it anew");
+		peer_drop(p, why, 0);
+		return;
+	}
+	if (now - p->sent_ns > timeout / 5 || p->commit_sent != v->commit)
+		p->say_ping = true;
+	peer_news(p);
+	if (memcmp(&p->ack_sent, &(struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
+						       to_le64(v->journal.durable), to_le64(v->applied) },
+		   sizeof p->ack_sent) != 0)
+		p->say_ack = v->source == p;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames out. One send is in flight at a time; when the wire is free, all that is to be said is packed into one
+ * buffer, small frames first, then log. The log's bytes are copied here, so a peer that does not read holds up
+ * its own connection and nothing else. */
+#include <errno.h>
+#include <string.h>
+
+#include "volume_private.h"
+
+/* Where the next frame's body goes. */
+static void *body(struct peer *p)
+{
+	return p->out + p->out_len + sizeof(struct frame_header);
+}
+
+static void frame_end(struct peer *p, enum frame_type type, uint32_t length)
+{
+	frame_seal((struct frame_header *)(void *)(p->out + p->out_len), type, length);
+	p->out_len += (uint32_t)sizeof(struct frame_header) + length;
+	CHECK(p->out_len <= p->out_bytes);
+}
+
+static uint32_t text_put(void *to, const char *text)
+{
+	uint32_t length = (uint32_t)strnlen(text, FRAME_TEXT_MAX), padded = (uint32_t)round_up(length, 8);
+
+	memset(to, 0, padded);
+	memcpy(to, text, length);
+	return padded;
+}
+
+static void put_hello(struct peer *p)
+{
+	struct frame_hello *hello = body(p);
+
+	peer_hello_fill(p, hello, (struct epoch_entry *)(void *)(hello + 1));
+	frame_end(p, FRAME_HELLO, (uint32_t)(sizeof *hello + from_le32(hello->epoch_count) *
+					     sizeof(struct epoch_entry)));
+	p->say_hello = false;
+}
+
+static void put_small(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	if (p->say_role) {
+		struct frame_role *role = body(p);
+
+		*role = p->role_out;
+		frame_end(p, FRAME_ROLE, (uint32_t)sizeof *role + text_put(role + 1, p->role_text));
+	}
+	if (p->say_start) {
+		struct frame_start *start = body(p);
+
+		start->at = frame_position_of(&v->log.closed);
+		frame_end(p, FRAME_START, sizeof *start);
+	}
+	if (p->say_ack) {
+		struct frame_ack *ack = body(p);
+
+		*ack = (struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
+					   to_le64(v->journal.durable), to_le64(v->applied) };
+		p->ack_sent = *ack;
+		frame_end(p, FRAME_ACK, sizeof *ack);
+	}
+	if (p->say_ping) {
+		struct frame_ping *ping = body(p);
+
+		*ping = (struct frame_ping){ to_le64(v->log.closed.lsn), to_le64(v->commit), to_le64(0) };
+		if (p->sourcing) {
+			p->want_durable_sent = min_u64(v->flush_wanted, p->cursor.at.lsn);
+			ping->want_durable = to_le64(p->want_durable_sent);
+		}
+		p->commit_sent = v->commit;
+		frame_end(p, FRAME_PING, sizeof *ping);
+	}
+	if (p->say_error) {
+		struct frame_error *error = body(p);
+
+		*error = p->error_out;
+		frame_end(p, FRAME_ERROR, (uint32_t)sizeof *error + text_put(error + 1, p->error_text));
+	}
+	p->say_role = p->say_start = p->say_ack = p->say_ping = p->say_error = false;
+}
+
+/* ---- source ---- */
+
+void peer_source_start(struct peer *p, const struct position *at)
+{
+	struct volume *v = p->volume;
+
+	if (at->lsn > v->log.closed.lsn || (at->lsn == v->log.closed.lsn &&
+					    memcmp(at->hash, v->log.closed.hash, HASH_BYTES) != 0)) {
+		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
+			    "node %s asks for log from LSN %llu, which is not a place of ours", p->config->name,
+			    (unsigned long long)at->lsn);
+		return;
+	}
+	cursor_seek(&p->cursor, at);
+	p->sourcing = true;
+	p->received = at->lsn;
+	p->written = min_u64(p->written, at->lsn);
+	p->durable = min_u64(p->durable, at->lsn);
+	peer_move(p, PEER_CATCHUP, "");
+	volume_turn_soon(v);
+}
+
+static void cannot_source(struct peer *p, int error)
+{
+	struct volume *v = p->volume;
+	unsigned long long lsn = p->cursor.at.lsn;
+
+	p->sourcing = false;
+	if (error != -EBADMSG)
+		peer_refuse(p, FRAME_ERROR_BUSY, 0, PEER_REFUSED, "node %s cannot read its journal at LSN %llu (%s)",
+			    v->geometry.node, lsn, strerrordesc_np(-error));
+	else if (p->cursor.finding == RECORD_UNCHAINED)
+		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
+			    "the logs of nodes %s and %s differ below LSN %llu: a disk or memory has lied; "
+			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
+	else
+		peer_refuse(p, FRAME_ERROR_RESYNC, 0, PEER_RESYNC,
+			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s holds it "
+			    "no more (%s there)", p->config->name, lsn, v->geometry.node,
+			    record_finding_name(p->cursor.finding));
+}
+
+/* One frame of log, as much as there is and fits. */
+static void put_log(struct peer *p)
+{
+	struct volume *v = p->volume;
+	struct frame_log *frame = body(p);
+	uint8_t *records = (uint8_t *)(frame + 1);
+	uint32_t length = 0, most = frame_log_max(&v->geometry);
+	uint64_t first = p->cursor.at.lsn;
+
+	if (p->out_len + sizeof(struct frame_header) + sizeof *frame + most > p->out_bytes)
+		return;
+	for (;;) {
+		const struct record_header *r = NULL;
+		int result = cursor_look(&p->cursor, &r);
+
+		if (result < 0 && result != -EAGAIN)
+			cannot_source(p, result);
+		if (result != 1 || length + record_wire_length(r) > most)
+			break;
+		memcpy(records + length, r, record_wire_length(r));
+		length += record_wire_length(r);
+		cursor_advance(&p->cursor, r);
+	}
+	if (!p->sourcing || length == 0)
+		return;
+	p->want_durable_sent = v->flush_wanted;
+	p->commit_sent = v->commit;
+	*frame = (struct frame_log){ to_le64(first), to_le64(p->cursor.at.lsn), to_le64(v->commit),
+				     to_le64(v->flush_wanted) };
+	frame_end(p, FRAME_LOG, (uint32_t)sizeof *frame + length);
+}
+
+static void source(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	put_log(p);
+	if (p->state == PEER_CATCHUP && p->cursor.at.lsn == v->log.closed.lsn)
+		peer_move(p, PEER_ONLINE, "");
+}
+
+void peer_cursor_ready(struct cursor *c)
+{
+	volume_turn_soon(container_of(c, struct peer, cursor)->volume);
+}
+
+/* ---- all ---- */
+
+void peer_say_role(struct peer *p, enum role_ask ask, uint64_t number, const struct position *at,
+		   const char *text)
+{
+	p->role_out = (struct frame_role){ .ask = to_le16((uint16_t)ask), .number = to_le64(number) };
+	if (at)
+		p->role_out.at = frame_position_of(at);
+	snprintf(p->role_text, sizeof p->role_text, "%s", text);
+	p->say_role = true;
+	volume_turn_soon(p->volume);
+}
+
+void peer_news(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	if (!p->met || p->closing)
+		return;
+	if (v->source == p) {
+		const struct frame_ack *sent = &p->ack_sent;
+		bool received = from_le64(sent->received) != v->log.closed.lsn;
+		bool written = from_le64(sent->written) != v->journal.written;
+		bool durable = from_le64(sent->durable) != v->journal.durable;
+		bool applied = from_le64(sent->applied) != v->applied;
+
+		switch (p->wants) {
+		case MODE_A: break;	/* once a tick is enough */
+		case MODE_B: p->say_ack |= received; break;
+		case MODE_C: p->say_ack |= written || durable; break;
+		case MODE_D: p->say_ack |= durable || applied; break;
+		}
+	}
+	/* A flush that came after its log was sent; and in mode D readers there wait for the commit LSN. */
+	if (p->sourcing && p->cursor.at.lsn == v->log.closed.lsn)
+		p->say_ping |= (v->flush_wanted > p->want_durable_sent && v->flush_wanted > p->durable) ||
+			       (p->config->mode == MODE_D && p->commit_sent != v->commit);
+	if (p->say_ack || p->say_ping)
+		volume_turn_soon(v);
+}
+
+static void peer_sent(struct io_op *op, int64_t result)
+{
+	struct peer *p = container_of(op, struct peer, send);
+	struct volume *v = p->volume;
+
+	if (p->socket >= 0 && result < 0) {
+		peer_drop(p, strerrordesc_np((int)-result), 0);
+	} else if (p->socket >= 0) {
+		p->bytes_sent += (uint64_t)result;
+		p->sent_ns = volume_now(v);
+		if (p->closing && !p->say_error)
+			peer_drop(p, "", 2000000000);
+	}
+	volume_turn_soon(v);
+}
+
+void peer_send(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	if (p->socket < 0 || p->send.in_flight)
+		return;
+	p->out_len = 0;
+	if (p->say_hello) {
+		put_hello(p);
+	} else if (p->met) {
+		put_small(p);
+		if (p->sourcing && !p->closing)
+			source(p);
+	}
+	if (!p->out_len)
+		return;
+	p->send = (struct io_op){ .kind = IO_SEND, .file = p->socket, .data = p->out, .len = p->out_len,
+				  .done = peer_sent };
+	v->io->submit(v->io, &p->send);
+}

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The data path. A write, from entry to acknowledgement:
+ *
+ *	volume_submit()		in range, we are primary: it joins the queue
+ *	volume_pump()		in order: room in log, journal and pool? else it waits
+ *	write_chunk()		one record into the log, its bytes into pages; readers see it from here on
+ *	volume_turn()		end of the loop's turn: the batch is closed and goes to the journal and,
+ *				as the same bytes, to every peer (peer_send.c)
+ *	volume_journal_moved()	written, then durable, here	\ in any order
+ *	peer_receive.c: ack	received, written, durable there /
+ *	volume_acks()		all that the modes ask for is there: answered, exactly once, and only here
+ *
+ * A read takes pages first, zeros where a hole is, and the store for the rest.
+ */
+#include "volume_private.h"
+
+#include <errno.h>
+#include <string.h>
+
+const char *replication_mode_name(enum replication_mode mode)
+{
+	static const char *const names[] = { "A", "B", "C", "D" };
+
+	return names[mode];
+}
+
+const char *volume_role_name(enum volume_role role)
+{
+	return role == ROLE_PRIMARY ? "primary" : "secondary";
+}
+
+uint64_t volume_now(struct volume *v)
+{
+	return v->io->now_ns(v->io);
+}
+
+/* ---- answers ------------------------------------------------------------------------------------ */
+
+static void answer(struct volume *v, struct volume_request *request, int result)
+{
+	list_remove(&request->link);
+	v->requests_in_flight--;
+	if (v->state == VOLUME_CLOSING)
+		volume_turn_soon(v);
+	request->done(request, result);
+}
+
+/* An answer that is known inside volume_submit(): it is given at the end of the turn. */
+static void answer_later(struct volume *v, struct volume_request *request, int result)
+{
+	list_remove(&request->link);
+	request->stage = (unsigned)-result;
+	list_append(&v->finished, &request->link);
+	volume_turn_soon(v);
+}
+
+static void answer_finished(struct volume *v)
+{
+	struct list ready;
+
+	/* Only those of now: done() may submit more. */
+	list_init(&ready);
+	while (!list_empty(&v->finished)) {
+		struct list *link = list_first(&v->finished);
+
+		list_remove(link);
+		list_append(&ready, link);
+	}
+	while (!list_empty(&ready)) {
+		struct volume_request *request = list_entry(list_first(&ready), struct volume_request, link);
+
+		answer(v, request, -(int)request->stage);
+	}
+}
+
+static void fail_list(struct volume *v, struct list *list, int error)
+{
+	while (!list_empty(list))
+		answer_later(v, list_entry(list_first(list), struct volume_request, link), error);
+}
+
+void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too)
+{
+	fail_list(v, &v->waiting, error);
+	v->waiting_count = 0;
+	if (!unacknowledged_too)
+		return;
+	fail_list(v, &v->acks, error);
+	fail_list(v, &v->flushes, error);
+	v->ack_count = 0;
+	v->flush_wanted = 0;
+}
+
+/* The replica has lost its disk's trust. Nothing is acknowledged any more; what is durable stays. */
+void volume_fail(struct volume *v, int error, const char *what)
+{
+	if (v->failed)
+		return;
+	v->failed = error;
+	snprintf(v->why, sizeof v->why, "%s failed (%s); nothing is acknowledged any more; check the disk, then "
+		 "restart this node, or fail over to a peer", what, strerrordesc_np(-error));
+	say(v->io, IO_ERROR, "volume=%s %s", v->config.name, v->why);
+	volume_fail_writes(v, -EIO, true);
+	volume_turn_soon(v);
+}
+
+/* ---- acknowledgement ------------------------------------------------------------------------------ */
+
+static unsigned ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX])
+{
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+
+		out[i] = (struct ack_peer){
+			.mode = p->config->mode, .online = p->state == PEER_ONLINE, .connected = p->sourcing,
+			.received = p->received, .written = p->written, .durable = p->durable,
+			.applied = p->applied,
+		};
+	}
+	return v->peer_count;
+}
+
+struct ack_marks volume_marks(const struct volume *v)
+{
+	struct ack_peer peers[PEERS_MAX];
+	unsigned count = ack_peers(v, peers);
+
+	return ack_marks(v->journal.written, v->journal.durable, peers, count, v->config.min_copies);
+}
+
+static void answer_up_to(struct volume *v, struct list *list, uint64_t lsn)
+{
+	while (!list_empty(list)) {
+		struct volume_request *request = list_entry(list_first(list), struct volume_request, link);
+
+		if (request->lsn > lsn)
+			return;
+		v->ack_count--;
+		answer(v, request, 0);
+	}
+}
+
+void volume_acks(struct volume *v)
+{
+	struct ack_marks marks;
+
+	if (v->role != ROLE_PRIMARY || v->failed)
+		return;
+	marks = volume_marks(v);
+	if (marks.commit > v->commit) {
+		v->commit = marks.commit;
+		for (unsigned i = 0; i < v->peer_count; i++)
+			peer_news(&v->peers[i]);
+	}
+	answer_up_to(v, &v->acks, marks.complete);
+	answer_up_to(v, &v->flushes, marks.flushed);
+}
+
+void volume_journal_moved(struct journal *j)
+{
+	struct volume *v = container_of(j, struct volume, journal);
+
+	if (j->failed) {
+		volume_fail(v, j->failed, j->failed_at[0] == 's' ? "journal: a sync" : "journal: a write");
+		return;
+	}
+	volume_acks(v);
+	destage_step(&v->destage);
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peer_news(&v->peers[i]);
+	volume_turn_soon(v);
+}
+
+void volume_meta_moved(struct meta *m)
+{
+	struct volume *v = container_of(m, struct volume, meta);
+
+	if (m->failed)
+		volume_fail(v, m->failed, "meta: a write");
+	destage_step(&v->destage);
+	volume_turn_soon(v);
+}
+
+/* ---- writes --------------------------------------------------------------------------------------- */
+
+static uint32_t chunk_length(const struct volume *v, const struct volume_request *request)
+{
+	uint64_t left = request->len - request->progress, offset = request->offset + request->progress;
+	uint64_t most = min_u64(WRITE_CHUNK_BYTES, round_down(record_bytes_max(&v->geometry) - 256, BLOCK_BYTES));
+
+	if (request->op != VOLUME_WRITE)
+		most = DELTA_RANGE_MAX;
+	/* Later chunks start at a block, so that no block is changed by two records. */
+	return left <= most ? (uint32_t)left : (uint32_t)(round_down(offset + most, BLOCK_BYTES) - offset);
+}
+
+/* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
+ * volume_pump(). */
+static int write_chunk(struct volume *v, struct volume_request *request)
+{
+	static const uint16_t kinds[] = { [VOLUME_WRITE] = DELTA_DATA, [VOLUME_DISCARD] = DELTA_DISCARD,
+					  [VOLUME_ZERO] = DELTA_ZERO };
+	uint32_t length = chunk_length(v, request), record;
+	struct record_delta delta = {
+		.offset = to_le64(request->offset + request->progress), .length = to_le32(length),
+		.kind = to_le16(kinds[request->op]),
+	};
+	struct slice payload = { request->buffer + request->progress, length };
+	struct record_draft draft = { .kind = RECORD_DATA, .deltas = &delta, .delta_count = 1, .payload = &payload,
+				      .slice_count = request->op == VOLUME_WRITE };
+	int result;
+
+	record = log_draft_length(&draft);
+	if (!log_has_room(&v->log, record, v->journal.written))
+		return -EAGAIN;
+	result = journal_has_room(&v->journal, record) ? pool_prepare(&v->pool, &delta, 1) : -ENOSPC;
+	if (result == -ENOSPC) {
+		destage_start(&v->destage);
+		return -EAGAIN;
+	}
+	if (result)
+		return result;
+	log_append(&v->log, &draft, v->io->wall_ns(v->io));
+	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
+	v->applied = v->log.end.lsn;
+	request->progress += length;
+	return 0;
+}
+
+void volume_pump(struct volume *v)
+{
+	while (!list_empty(&v->waiting) && !v->frozen && v->role == ROLE_PRIMARY && !v->failed) {
+		struct volume_request *request = list_entry(list_first(&v->waiting), struct volume_request, link);
+		int result = write_chunk(v, request);
+
+		if (result == -EAGAIN)
+			break;
+		if (result == 0 && request->progress < request->len)
+			continue;
+		v->waiting_count--;
+		if (result) {
+			answer_later(v, request, result);
+			continue;
+		}
+		request->lsn = v->log.end.lsn;
+		list_remove(&request->link);
+		list_append(request->flags & VOLUME_FUA ? &v->flushes : &v->acks, &request->link);
+		v->ack_count++;
+		if (request->flags & VOLUME_FUA)
+			v->flush_wanted = request->lsn;
+		volume_turn_soon(v);
+	}
+	if (destage_due(&v->destage))
+		destage_start(&v->destage);
+}
+
+static void submit_write(struct volume *v, struct volume_request *request)
+{
+	if (request->op == VOLUME_WRITE) {
+		v->writes++;
+		v->bytes_written += request->len;
+	} else {
+		v->discards++;
+	}
+	list_append(&v->waiting, &request->link);
+	v->waiting_count++;
+	volume_pump(v);
+}
+
+static void submit_flush(struct volume *v, struct volume_request *request)
+{
+	v->flushes_done++;
+	/* A secondary has acknowledged nothing that a flush could cover. */
+	if (v->role != ROLE_PRIMARY) {
+		answer_later(v, request, 0);
+		return;
+	}
+	request->lsn = v->log.end.lsn;
+	v->flush_wanted = max_u64(v->flush_wanted, request->lsn);
+	list_append(&v->flushes, &request->link);
+	v->ack_count++;
+	volume_turn_soon(v);
+}
+
+/* ---- reads ---------------------------------------------------------------------------------------- */
+
+static void read_go_on(struct volume *v, struct volume_request *request);
+
+/* Copies what memory knows of the request's blocks into its buffer. A block of which memory knows nothing is
+ * left as it is: the store's bytes are, or will be, there. */
+static void read_overlay(struct volume *v, struct volume_request *request)
+{
+	uint64_t first = request->offset / BLOCK_BYTES;
+	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+
+	for (uint64_t block = first; block < end; block++) {
+		struct page *page = pool_find(&v->pool, block);
+		uint8_t *to = request->buffer + (block - first) * BLOCK_BYTES;
+
+		if (page && page->state != PAGE_LOADING) {
+			memcpy(to, page->data, BLOCK_BYTES);
+			pool_touch(&v->pool, page);
+		} else if (!page && pool_in_hole(&v->pool, block)) {
+			memset(to, 0, BLOCK_BYTES);
+		}
+	}
+}
+
+static bool needs_store(const struct volume *v, uint64_t block)
+{
+	const struct page *page = pool_find(&v->pool, block);
+
+	return page ? page->state == PAGE_LOADING : !pool_in_hole(&v->pool, block);
+}
+
+static void read_from_store_done(struct io_op *op, int64_t result)
+{
+	struct volume_request *request = container_of(op, struct volume_request, io);
+	struct volume *v = request->volume;
+
+	if (result != (int64_t)op->len) {
+		int error = result < 0 ? (int)result : -EIO;
+
+		say(v->io, IO_ERROR, "volume=%s store: reading %llu bytes at %llu failed (%s)", v->config.name,
+		    (unsigned long long)op->len, (unsigned long long)op->offset, strerrordesc_np(-error));
+		answer(v, request, -EIO);
+		return;
+	}
+	request->progress = (op->offset + op->len) / BLOCK_BYTES;
+	read_go_on(v, request);
+}
+
+/* The next run of blocks that only the store knows, or the end. Before each read of the store memory is copied
+ * too: a page may be given up (it is in the store by then) while the store is read elsewhere. */
+static void read_go_on(struct volume *v, struct volume_request *request)
+{
+	uint64_t first = request->offset / BLOCK_BYTES, from = max_u64(request->progress, first), to;
+	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+
+	read_overlay(v, request);
+	while (from < end && !needs_store(v, from))
+		from++;
+	for (to = from; to < end && (to - from) * BLOCK_BYTES < IO_LEN_MAX && needs_store(v, to); to++)
+		;
+	if (from == end) {
+		if (request->stage)	/* we are in the store's done(), not in volume_submit() */
+			answer(v, request, 0);
+		else
+			answer_later(v, request, 0);
+		return;
+	}
+	request->stage = 1;
+	request->io = (struct io_op){
+		.kind = IO_READ, .file = v->config.store, .offset = from * BLOCK_BYTES,
+		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
+		.done = read_from_store_done,
+	};
+	v->io->submit(v->io, &request->io);
+}
+
+static void submit_read(struct volume *v, struct volume_request *request)
+{
+	CHECK((uintptr_t)request->buffer % BLOCK_BYTES == 0);
+	v->reads++;
+	v->bytes_read += request->len;
+	read_go_on(v, request);
+}
+
+static void mapped(struct io_op *op, int64_t result)
+{
+	struct volume_request *request = container_of(op, struct volume_request, io);
+	struct volume *v = request->volume;
+
+	request->extent = min_u64(op->extent - request->offset % BLOCK_BYTES, request->len);
+	answer(v, request, result < 0 ? -EIO : (int)result);
+}
+
+static void submit_map(struct volume *v, struct volume_request *request)
+{
+	uint64_t block = request->offset / BLOCK_BYTES, to = block + 1;
+	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+	bool hole = false;
+
+	if (pool_find(&v->pool, block)) {
+		while (to < end && pool_find(&v->pool, to))
+			to++;
+	} else {
+		to = pool_run_end(&v->pool, block, end, &hole);
+	}
+	request->extent = min_u64(to * BLOCK_BYTES - request->offset, request->len);
+	if (pool_find(&v->pool, block) || hole) {
+		answer_later(v, request, hole ? 0 : 1);
+		return;
+	}
+	request->io = (struct io_op){
+		.kind = IO_MAP, .file = v->config.store, .offset = block * BLOCK_BYTES,
+		.len = (to - block) * BLOCK_BYTES, .done = mapped,
+	};
+	v->io->submit(v->io, &request->io);
+}
+
+/* ---- entry ---------------------------------------------------------------------------------------- */
+
+static int refusal(const struct volume *v, const struct volume_request *request)
+{
+	bool changes = request->op == VOLUME_WRITE || request->op == VOLUME_DISCARD || request->op == VOLUME_ZERO;
+	bool moves_data = request->op == VOLUME_READ || request->op == VOLUME_WRITE;
+
+	if (v->state != VOLUME_OPEN)
+		return -ESHUTDOWN;
+	if (v->failed && request->op != VOLUME_READ && request->op != VOLUME_MAP)
+		return -EIO;
+	if (request->op == VOLUME_FLUSH)
+		return 0;
+	if (request->len == 0 || request->offset > v->geometry.volume_bytes ||
+	    request->len > v->geometry.volume_bytes - request->offset ||
+	    (moves_data && request->len > REQUEST_BYTES_MAX))
+		return -EINVAL;
+	return changes && v->role != ROLE_PRIMARY ? -EROFS : 0;
+}
+
+void volume_submit(struct volume *v, struct volume_request *request)
+{
+	int result = refusal(v, request);
+
+	list_init(&request->link);
+	request->volume = v;
+	request->progress = 0;
+	request->stage = 0;
+	v->requests_in_flight++;
+	if (result) {
+		answer_later(v, request, result);
+		return;
+	}
+	switch (request->op) {
+	case VOLUME_READ: submit_read(v, request); return;
+	case VOLUME_FLUSH: submit_flush(v, request); return;
+	case VOLUME_MAP: submit_map(v, request); return;
+	case VOLUME_WRITE:
+	case VOLUME_DISCARD:
+	case VOLUME_ZERO: submit_write(v, request); return;
+	}
+	answer_later(v, request, -EINVAL);
+}
+
+/* ---- the turn --------------------------------------------------------------------------------------- */
+
+static bool any_peer_online(const struct volume *v, enum replication_mode mode)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->peers[i].state == PEER_ONLINE && v->peers[i].config->mode == mode)
+			return true;
+	return false;
+}
+
+/* Closes the batch, when the journal can take it: while it writes, what arrives gathers for the next one. */
+static void close_batch(struct volume *v)
+{
+	if (v->role == ROLE_PRIMARY && !v->journal.write_op.in_flight)
+		log_close(&v->log);
+	/* In mode D readers there see only what is committed, that is durable: every write waits for that. */
+	if (any_peer_online(v, MODE_D))
+		v->flush_wanted = v->log.closed.lsn;
+	if (v->role == ROLE_PRIMARY && v->flush_wanted > v->journal.durable)
+		journal_want_durable(&v->journal, min_u64(v->flush_wanted, v->log.closed.lsn));
+	if (v->role == ROLE_SECONDARY && v->source_want_durable > v->journal.durable)
+		journal_want_durable(&v->journal, min_u64(v->source_want_durable, v->log.closed.lsn));
+	journal_kick(&v->journal);
+}
+
+static void volume_turn(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, turn);
+
+	(void)result;
+	answer_finished(v);
+	if (v->state == VOLUME_OPEN || v->state == VOLUME_CLOSING) {
+		volume_pump(v);
+		volume_apply_step(v);
+		close_batch(v);
+		volume_acks(v);
+		volume_role_step(v);
+		peer_follow_best(v);
+		for (unsigned i = 0; i < v->peer_count; i++) {
+			peer_process(&v->peers[i]);
+			peer_news(&v->peers[i]);
+			peer_send(&v->peers[i]);
+		}
+	}
+	/* Last, as its call's done() may free the volume. */
+	if (v->state == VOLUME_OPENING)
+		volume_open_step(v);
+	else if (v->state == VOLUME_CLOSING)
+		volume_close_step(v);
+}
+
+void volume_turn_soon(struct volume *v)
+{
+	if (v->turn.in_flight)
+		return;
+	v->turn = (struct io_op){ .kind = IO_SOON, .done = volume_turn };
+	v->io->submit(v->io, &v->turn);
+}
+
+/* Ten times a second: what moves by time alone. */
+static void volume_tick(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, tick);
+	uint64_t now = volume_now(v);
+
+	if (result < 0 || v->state == VOLUME_CLOSED)
+		return;
+	/* The commit LSN follows within a tick even when nobody asks for a flush. */
+	if (v->role == ROLE_PRIMARY && v->log.closed.lsn > v->journal.durable && !v->failed)
+		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
+	v->meta.commit = v->commit;	/* persisted with whatever is saved next */
+	if (!pool_dirty(&v->pool))
+		v->destage_ns = 0;
+	else if (!v->destage_ns)
+		v->destage_ns = now;
+	if (v->destage_ns && now - v->destage_ns > 2000000000ull) {
+		v->destage_ns = now;
+		destage_start(&v->destage);
+	}
+	destage_retry(&v->destage);
+	if (v->state == VOLUME_OPEN) {
+		for (unsigned i = 0; i < v->peer_count; i++)
+			peer_tick(&v->peers[i], now);
+		listener_tick(&v->listener, now);
+	}
+	volume_tick_start(v);
+	volume_turn_soon(v);
+}
+
+void volume_tick_start(struct volume *v)
+{
+	v->tick = (struct io_op){ .kind = IO_TIMER, .offset = TICK_NS, .done = volume_tick };
+	v->io->submit(v->io, &v->tick);
+}
+
+void volume_pool_loaded(struct pool *pool, int error)
+{
+	struct volume *v = container_of(pool, struct volume, pool);
+
+	if (error)
+		volume_fail(v, error, "store: a read");
+	volume_turn_soon(v);
+}
+
+void volume_destage_freed(struct destage *d)
+{
+	struct volume *v = container_of(d, struct volume, destage);
+
+	if (d->failed)
+		volume_fail(v, d->failed, "store: a write or sync");
+	volume_turn_soon(v);
+}

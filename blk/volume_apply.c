@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The apply step of a secondary: records that are committed, and written here, go into pages in log order; from
+ * then on readers see them. A primary applies as it appends, so there is nothing for it to do here.
+ *
+ * Invariant: applied is the end of a record, and pages and holes hold exactly the log below it. */
+#include "volume_private.h"
+
+#include <errno.h>
+
+/* How far it may go. While opening, the store may already hold effects up to `reach`: nobody may look before
+ * all of them are there. A node that becomes primary applies all its log. */
+static uint64_t apply_target(const struct volume *v)
+{
+	if (v->state == VOLUME_OPENING)
+		return min_u64(max_u64(v->meta.saved_reach, v->commit), v->log.closed.lsn);
+	if (v->change.step == ROLE_STEP_SETTLE)
+		return v->log.closed.lsn;
+	return min_u64(v->commit, min_u64(v->journal.written, v->log.closed.lsn));
+}
+
+static int apply_record(struct volume *v, const struct record_header *r)
+{
+	const struct record_delta *deltas = record_deltas(r);
+	uint64_t end = from_le64(r->lsn) + record_length(r);
+	int result;
+
+	if (from_le16(r->kind) != RECORD_DATA)
+		return 0;
+	result = pool_prepare(&v->pool, deltas, from_le32(r->delta_count));
+	if (result)
+		return result;
+	pool_apply(&v->pool, deltas, from_le32(r->delta_count), record_payload(r), from_le64(r->lsn), end);
+	return 0;
+}
+
+void volume_apply_step(struct volume *v)
+{
+	enum { BYTES_AT_ONCE = 8 << 20 };	/* then others get a turn */
+	uint64_t target = apply_target(v), start = v->applied;
+
+	if (v->role != ROLE_SECONDARY || v->failed)
+		return;
+	while (v->apply.at.lsn < target && v->applied - start < BYTES_AT_ONCE) {
+		const struct record_header *r = NULL;
+		int result = cursor_look(&v->apply, &r);
+
+		/* A record that only ends behind the target is not committed yet. */
+		if (result == 0 || result == -EAGAIN || (result == 1 && v->apply.at.lsn + record_length(r) > target))
+			break;
+		if (result == 1)
+			result = apply_record(v, r);
+		if (result == -ENOSPC)
+			destage_start(&v->destage);
+		if (result == -EAGAIN || result == -ENOSPC)
+			return;
+		if (result < 0) {
+			volume_fail(v, result, "journal: reading back what was written");
+			return;
+		}
+		cursor_advance(&v->apply, r);
+		v->applied = v->apply.at.lsn;
+	}
+	if (v->applied == start)
+		return;
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peer_news(&v->peers[i]);
+	if (destage_due(&v->destage))
+		destage_start(&v->destage);
+	volume_turn_soon(v);
+}
+
+void volume_apply_ready(struct cursor *c)
+{
+	volume_turn_soon(container_of(c, struct volume, apply));
+}

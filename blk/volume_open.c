@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A replica's start and stop.
+ *
+ *	read meta	where the tail is, how far the store may reach, which epochs we know
+ *	read header	whether the journal is this volume's
+ *	scan		from the tail, record by record, to the first that is none
+ *	sync		what was found may only be in the device's cache (the last daemon was killed): make it durable
+ *	replay		what the store may lack, into pages, up to `reach` and the commit LSN
+ *	listen, dial	and be a secondary
+ *
+ * What ends the scan, and what it means (rows are exclusive; scan_rows below):
+ *
+ *	found			| log ends below `reach`	| at or above it
+ *	nothing, stale, torn,	| damaged: what was durable	| the end of the log: what stands here was
+ *	unchained		| is gone			| never acknowledged as written
+ *	the whole ring		| damaged			| the end of the log
+ *	of another volume	| foreign			| foreign
+ *	newer version		| newer				| newer
+ *	wrong content		| damaged			| damaged
+ *
+ * The log ends at the end of a batch: a batch is acknowledged whole or not at all, so the records of a torn one
+ * are given up together, and no durable block is ever written again.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "volume_private.h"
+
+/* ---- new, free -------------------------------------------------------------------------------------- */
+
+static uint64_t log_ring_bytes(const struct volume_config *c)
+{
+	uint64_t segment = c->geometry.segment_bytes, bytes = round_down(c->memory_bytes / 8, segment);
+
+	return bytes < 2 * segment ? 2 * segment : bytes;
+}
+
+static int allot(struct volume *v, char why[WHY_BYTES])
+{
+	struct io *io = v->io;
+	const struct geometry *g = &v->geometry;
+	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 5 * frame_bytes_max(g);
+	uint32_t stages = v->config.memory_bytes >= MEMORY_BYTES_MIN ? DESTAGE_STAGES : 2;
+	uint64_t pages;
+
+	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES;
+	if (v->config.memory_bytes < fixed + fixed / 4) {
+		snprintf(why, WHY_BYTES, "memory: %llu bytes are too few for %u peers and segments of %u; give at least %llu",
+			 (unsigned long long)v->config.memory_bytes, v->config.peer_count, g->segment_bytes,
+			 (unsigned long long)(2 * fixed));
+		return -EINVAL;
+	}
+	pages = (v->config.memory_bytes - fixed) / POOL_PAGE_COST;
+	if (log_new(&v->log, io, g, log_ring_bytes(&v->config)) ||
+	    pool_new(&v->pool, io, v->config.store, g, pages, volume_pool_loaded) ||
+	    meta_new(&v->meta, io, v->config.meta, g, &v->history, volume_meta_moved) ||
+	    destage_new(&v->destage, io, v->config.store, &v->pool, &v->journal, &v->meta, &v->applied, stages,
+			volume_destage_freed) ||
+	    cursor_new(&v->apply, io, &v->log, &v->journal, volume_apply_ready) ||
+	    listener_new(&v->listener, v))
+		return -ENOMEM;
+	v->scan_history = io->alloc(io, sizeof *v->scan_history, 0);
+	v->slots = io->alloc(io, META_BYTES, IO_FIXED);
+	if (!v->scan_history || !v->slots)
+		return -ENOMEM;
+	for (; v->peer_count < v->config.peer_count; v->peer_count++)
+		if (peer_new(&v->peers[v->peer_count], v, &v->config.peers[v->peer_count]))
+			return -ENOMEM;
+	return 0;
+}
+
+int volume_new(struct volume **out, struct io *io, const struct volume_config *config, char why[WHY_BYTES])
+{
+	struct volume *v;
+	int result = geometry_check(&config->geometry, why);
+
+	if (result)
+		return result;
+	v = io->alloc(io, sizeof *v, 0);
+	if (!v)
+		return -ENOMEM;
+	v->io = io;
+	v->config = *config;
+	v->geometry = config->geometry;
+	list_init(&v->waiting);
+	list_init(&v->acks);
+	list_init(&v->flushes);
+	list_init(&v->finished);
+	journal_init(&v->journal, io, config->journal, &v->geometry, &v->log, volume_journal_moved);
+	snprintf(why, WHY_BYTES, "memory: not enough for what `memory =` asks");
+	result = allot(v, why);
+	if (result) {
+		volume_free(v);
+		return result;
+	}
+	*out = v;
+	return 0;
+}
+
+void volume_free(struct volume *v)
+{
+	struct io *io = v->io;
+
+	CHECK(v->state == VOLUME_NEW || v->state == VOLUME_CLOSED);
+	CHECK(!v->turn.in_flight && !v->tick.in_flight && !journal_busy(&v->journal));
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		peer_delete(&v->peers[i]);
+	listener_delete(&v->listener);
+	cursor_delete(&v->apply);
+	destage_delete(&v->destage);
+	meta_delete(&v->meta);
+	pool_delete(&v->pool);
+	log_delete(&v->log, io);
+	io->free(io, v->scan_history);
+	io->free(io, v->slots);
+	io->free(io, v);
+}
+
+void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume_role role), void *context)
+{
+	v->on_role = changed;
+	v->on_role_context = context;
+}
+
+/* ---- open ------------------------------------------------------------------------------------------- */
+
+static void open_end(struct volume *v, int result)
+{
+	struct volume_call *call = v->opening;
+
+	v->opening = NULL;
+	v->state = result ? VOLUME_CLOSED : VOLUME_OPEN;
+	if (!result)
+		volume_tick_start(v);
+	call->done(call, result);
+}
+
+static void open_refuse(struct volume *v, int result)
+{
+	/* Reads of the scan may still be in flight: volume_turn() comes back here. */
+	v->failed = v->failed ? v->failed : result;
+	if (v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) || v->pool.loading_count ||
+	    !destage_quiet(&v->destage) || v->meta.op.in_flight) {
+		volume_turn_soon(v);
+		return;
+	}
+	open_end(v, v->failed);
+}
+
+static void open_read_done(struct io_op *op, int64_t result);
+
+static void open_read(struct volume *v, int file, uint64_t len)
+{
+	v->open_op = (struct io_op){ .kind = IO_READ, .file = file, .data = v->slots, .len = len,
+				     .done = open_read_done };
+	v->io->submit(v->io, &v->open_op);
+}
+
+static int take_meta(struct volume *v)
+{
+	int result = meta_load(&v->meta, v->slots, v->opening->why);
+
+	if (result)
+		return result;
+	v->commit = v->meta.commit;
+	v->open_step = OPEN_READ_HEADER;
+	open_read(v, v->config.journal, JOURNAL_HEADER_BYTES);
+	return 0;
+}
+
+static int take_header(struct volume *v)
+{
+	int result = journal_header_check((const void *)v->slots, &v->geometry, v->opening->why);
+
+	if (result)
+		return result;
+	v->scan_end = v->meta.tail;
+	log_start_at(&v->log, &v->meta.tail);
+	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.tail.lsn);
+	v->apply.limit = v->meta.tail.lsn + v->geometry.journal_bytes;
+	cursor_seek(&v->apply, &v->meta.tail);
+	v->open_step = OPEN_SCAN;
+	volume_turn_soon(v);
+	return 0;
+}
+
+static void open_read_done(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+	int error;
+
+	if (result < (int64_t)op->len) {
+		snprintf(v->opening->why, WHY_BYTES, "%s: reading its first %llu bytes failed (%s)",
+			 v->open_step == OPEN_READ_META ? "meta" : "journal", (unsigned long long)op->len,
+			 result < 0 ? strerrordesc_np((int)-result) : "the file is too short");
+		open_refuse(v, result < 0 ? (int)result : -EBADMSG);
+		return;
+	}
+	error = v->open_step == OPEN_READ_META ? take_meta(v) : take_header(v);
+	if (error)
+		open_refuse(v, error);
+}
+
+/* ---- scan ---- */
+
+enum scan_outcome { SCAN_END, SCAN_DAMAGED, SCAN_FOREIGN, SCAN_NEWER };
+
+/* The table of the file's head. RECORD_GOOD stands for "the whole ring was good". */
+static const struct scan_row { unsigned findings; bool below_reach, above_reach; enum scan_outcome outcome; }
+scan_rows[] = {
+#define F(name) (1u << RECORD_##name)
+	{ F(BLANK) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), true, false, SCAN_DAMAGED },
+	{ F(BLANK) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), false, true, SCAN_END },
+	{ F(FOREIGN), true, true, SCAN_FOREIGN },
+	{ F(NEWER), true, true, SCAN_NEWER },
+	{ F(BAD), true, true, SCAN_DAMAGED },
+#undef F
+};
+
+static enum scan_outcome scan_outcome(enum record_finding finding, bool below_reach)
+{
+	const struct scan_row *found = NULL;
+
+	for (unsigned i = 0; i < sizeof scan_rows / sizeof scan_rows[0]; i++) {
+		const struct scan_row *row = &scan_rows[i];
+
+		if (!(row->findings & 1u << finding) || !(below_reach ? row->below_reach : row->above_reach))
+			continue;
+		CHECK(!found);		/* exclusive */
+		found = row;
+	}
+	CHECK(found);			/* and complete */
+	return found->outcome;
+}
+
+static int scan_refuse(struct volume *v, enum scan_outcome outcome)
+{
+	unsigned long long end = v->scan_end.lsn, at = v->apply.at.lsn, reach = v->meta.reach;
+	char *why = v->opening->why;
+
+	switch (outcome) {
+	case SCAN_END:
+		return 0;
+	case SCAN_FOREIGN:
+		snprintf(why, WHY_BYTES, "journal: at LSN %llu stands a record of another volume; check `journal =`", at);
+		break;
+	case SCAN_NEWER:
+		snprintf(why, WHY_BYTES, "journal: the record at LSN %llu was written by a newer program; use that one", at);
+		break;
+	case SCAN_DAMAGED:
+		snprintf(why, WHY_BYTES, "journal: damaged: it ends at LSN %llu (%s at %llu), and the store already holds "
+			 "changes up to %llu; replace this replica from a peer", end,
+			 record_finding_name(v->apply.finding), at, reach);
+		break;
+	}
+	return -EBADMSG;
+}
+
+static void scan_epoch(struct volume *v, const struct record_header *r)
+{
+	struct epoch_entry epoch;
+
+	if (from_le16(r->kind) != RECORD_EPOCH || from_le32(r->annotation_len) != sizeof epoch)
+		return;
+	memcpy(&epoch, record_annotation(r), sizeof epoch);
+	if (history_follows(&v->history, &epoch, &v->apply.at))
+		history_add(&v->history, &epoch);
+}
+
+static void scan_synced(struct io_op *op, int64_t result);
+
+static void scan(struct volume *v)
+{
+	const struct record_header *r = NULL;
+	enum record_finding finding = RECORD_GOOD;
+	int result;
+
+	while ((result = cursor_look(&v->apply, &r)) == 1) {
+		scan_epoch(v, r);
+		cursor_advance(&v->apply, r);
+		log_note(&v->log, r, &v->apply.at);
+		if (v->apply.at.lsn % v->geometry.journal_block == 0)
+			v->scan_end = v->apply.at;
+	}
+	if (result == -EAGAIN)
+		return;
+	if (result < 0 && result != -EBADMSG) {
+		snprintf(v->opening->why, WHY_BYTES, "journal: reading it at LSN %llu failed (%s); check the disk",
+			 (unsigned long long)v->apply.at.lsn, strerrordesc_np(-result));
+		open_refuse(v, result);
+		return;
+	}
+	if (result == -EBADMSG)
+		finding = v->apply.finding;
+	result = scan_refuse(v, scan_outcome(finding, v->scan_end.lsn < v->meta.reach));
+	if (result) {
+		open_refuse(v, result);
+		return;
+	}
+	v->open_step = OPEN_SYNC;
+	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.journal, .done = scan_synced };
+	v->io->submit(v->io, &v->open_op);
+}
+
+static void scan_synced(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result < 0) {
+		snprintf(v->opening->why, WHY_BYTES, "journal: a sync failed (%s); check the disk",
+			 strerrordesc_np((int)-result));
+		open_refuse(v, (int)result);
+		return;
+	}
+	log_start_at(&v->log, &v->scan_end);
+	journal_start_at(&v->journal, v->meta.tail.lsn, v->scan_end.lsn);
+	history_truncate(&v->history, v->scan_end.lsn);
+	v->log.epoch = history_last_number(&v->history);
+	v->meta.promised = max_u64(v->meta.promised, v->log.epoch);
+	v->apply.limit = UINT64_MAX;
+	cursor_seek(&v->apply, &v->meta.tail);
+	v->applied = v->meta.tail.lsn;
+	v->open_step = OPEN_REPLAY;
+	volume_turn_soon(v);
+}
+
+/* ---- replay, listen ---- */
+
+static void open_listen(struct volume *v)
+{
+	int result;
+
+	v->commit = max_u64(v->commit, v->applied);
+	if (v->config.listen[0]) {
+		result = listener_start(&v->listener, v->config.listen);
+		if (result) {
+			snprintf(v->opening->why, WHY_BYTES, "listen: %s cannot be listened on (%s); free it, or change "
+				 "`listen =` in the config", v->config.listen, strerrordesc_np(-result));
+			open_refuse(v, result);
+			return;
+		}
+	}
+	say(v->io, IO_INFO, "volume=%s open: epoch %llu, log from LSN %llu to %llu, applied to %llu",
+	    v->config.name, (unsigned long long)v->log.epoch, (unsigned long long)v->journal.tail,
+	    (unsigned long long)v->log.closed.lsn, (unsigned long long)v->applied);
+	open_end(v, 0);
+}
+
+void volume_open_step(struct volume *v)
+{
+	uint64_t target = min_u64(max_u64(v->meta.saved_reach, v->commit), v->log.closed.lsn);
+
+	if (v->failed) {
+		if (v->opening->why[0] == 0)
+			snprintf(v->opening->why, WHY_BYTES, "%s", v->why);
+		open_refuse(v, v->failed);
+		return;
+	}
+	if (v->open_step == OPEN_SCAN)
+		scan(v);
+	if (v->open_step != OPEN_REPLAY)
+		return;
+	volume_apply_step(v);
+	journal_kick(&v->journal);
+	if (v->failed)
+		volume_turn_soon(v);
+	else if (v->apply.at.lsn >= target)
+		open_listen(v);
+}
+
+void volume_open(struct volume *v, struct volume_call *call)
+{
+	CHECK(v->state == VOLUME_NEW);
+	v->state = VOLUME_OPENING;
+	v->opening = call;
+	call->why[0] = 0;
+	v->open_step = OPEN_READ_META;
+	open_read(v, v->config.meta, META_BYTES);
+}
+
+/* ---- close ------------------------------------------------------------------------------------------ */
+
+static bool all_quiet(const struct volume *v)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (!peer_quiet(&v->peers[i]))
+			return false;
+	return listener_quiet(&v->listener) && !journal_busy(&v->journal) && destage_quiet(&v->destage) &&
+	       !v->meta.op.in_flight && !v->apply.op.in_flight && v->pool.loading_count == 0 &&
+	       v->requests_in_flight == 0;
+}
+
+/* Batch closed and durable, everything applied is in the store, meta says so. */
+static bool all_written(struct volume *v)
+{
+	if (v->failed)
+		return true;
+	log_close(&v->log);
+	journal_want_durable(&v->journal, v->log.closed.lsn);
+	if (v->journal.durable < v->log.closed.lsn)
+		return false;
+	if (pool_dirty(&v->pool) || v->destage.state != DESTAGE_IDLE) {
+		destage_start(&v->destage);
+		return false;
+	}
+	if (!v->close_saved) {
+		v->close_saved = true;
+		v->meta.commit = v->commit;
+		v->close_ticket = meta_save(&v->meta);
+	}
+	return v->meta.saved >= v->close_ticket || v->meta.failed;
+}
+
+void volume_close_step(struct volume *v)
+{
+	struct volume_call *call = v->closing;
+
+	if (!all_written(v) || !all_quiet(v))
+		return;
+	if (v->tick.in_flight) {
+		v->io->cancel(v->io, &v->tick);
+		volume_turn_soon(v);
+		return;
+	}
+	v->closing = NULL;
+	v->state = VOLUME_CLOSED;
+	call->done(call, v->failed ? -EIO : 0);
+}
+
+void volume_close(struct volume *v, struct volume_call *call)
+{
+	CHECK(v->state == VOLUME_OPEN);
+	v->state = VOLUME_CLOSING;
+	v->closing = call;
+	call->why[0] = 0;
+	listener_stop(&v->listener);
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peer_drop(&v->peers[i], "", 0);
+	volume_fail_writes(v, -ESHUTDOWN, true);
+	if (v->role == ROLE_PRIMARY)
+		log_close(&v->log);
+	volume_turn_soon(v);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a volume. In reading order:
+ *
+ *	volume.c	a write, from entry to acknowledgement; reads; the turn
+ *	volume_open.c	recovery, start, stop
+ *	volume_apply.c	a secondary's log becomes what its readers see
+ *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
+ *	volume_status.c	figures for people
+ */
+#ifndef HOLDFAST_VOLUME_PRIVATE_H
+#define HOLDFAST_VOLUME_PRIVATE_H
+
+#include "ack.h"
+#include "cursor.h"
+#include "destage.h"
+#include "history.h"
+#include "journal.h"
+#include "list.h"
+#include "log.h"
+#include "meta.h"
+#include "peer.h"
+#include "pool.h"
+#include "say.h"
+#include "volume.h"
+
+#define VOLUME_STATES(X) X(NEW) X(OPENING) X(OPEN) X(CLOSING) X(CLOSED)
+enum volume_state {
+#define X(name) VOLUME_##name,
+	VOLUME_STATES(X)
+#undef X
+};
+
+enum open_step { OPEN_READ_META, OPEN_READ_HEADER, OPEN_SCAN, OPEN_SYNC, OPEN_REPLAY, OPEN_LISTEN };
+
+/* A change of role, step by step; one at a time. */
+#define ROLE_STEPS(X) \
+	X(NONE) \
+	X(ASK)		/* peers are asked to promise */ \
+	X(SETTLE)	/* our log becomes durable and applied */ \
+	X(PROMISE)	/* the new number becomes durable in meta */ \
+	X(EPOCH)	/* the epoch's record becomes durable */ \
+	X(DRAIN)	/* demote, switchover: all is acknowledged */ \
+	X(HAND)		/* switchover: our promise becomes durable */ \
+	X(WAIT)		/* switchover: for the other to be primary */
+enum role_step {
+#define X(name) ROLE_STEP_##name,
+	ROLE_STEPS(X)
+#undef X
+};
+
+struct role_change {
+	enum role_step step;
+	struct volume_call *call;	/* NULL when a peer asked for it */
+	enum { CHANGE_PROMOTE, CHANGE_DEMOTE, CHANGE_HANDOVER, CHANGE_REQUEST } kind;
+	struct peer *peer;		/* handover: to whom, or (promote) from whom */
+	uint64_t number;		/* of the new epoch */
+	uint64_t ticket;		/* of meta */
+	uint64_t deadline_ns;
+	bool asked[PEERS_MAX], agreed[PEERS_MAX];
+	char note[WHY_BYTES];		/* what failover says may be lost */
+};
+
+struct volume {
+	struct io *io;
+	struct volume_config config;
+	struct geometry geometry;
+	enum volume_state state;
+	enum volume_role role;
+	int failed;			/* -errno, for good */
+	char why[WHY_BYTES];
+
+	struct log log;
+	struct journal journal;
+	struct meta meta;
+	struct history history;
+	struct pool pool;
+	struct destage destage;
+	struct cursor apply;		/* of a secondary; the scan of recovery too */
+	uint64_t applied;		/* pages and holes hold the log up to here */
+	uint64_t commit;
+	struct peer peers[PEERS_MAX];
+	unsigned peer_count;
+	struct listener listener;
+	struct peer *source;		/* whose log we take */
+	uint64_t source_want_durable;
+
+	/* requests */
+	struct list waiting;		/* writes that are not, or not wholly, in the log; in order */
+	struct list acks;		/* writes in the log, by lsn */
+	struct list flushes;		/* flushes and FUA writes in the log, by lsn */
+	struct list finished;		/* answered at the end of this turn; request->stage holds -result */
+	uint64_t waiting_count, ack_count;
+	uint64_t flush_wanted;		/* somebody waits for durability up to here */
+	bool frozen;			/* a role change drains: writes wait */
+	uint64_t requests_in_flight;
+
+	/* the turn */
+	struct io_op turn, tick;
+	uint64_t destage_ns;		/* when something was first found dirty since the last round */
+
+	/* opening and closing */
+	enum open_step open_step;
+	struct volume_call *opening, *closing;
+	uint8_t *slots;			/* META_BYTES while opening */
+	struct io_op open_op;
+	struct position scan_end;
+	struct history *scan_history;
+	bool close_saved;
+	uint64_t close_ticket;
+
+	struct role_change change;
+	void (*on_role)(void *context, enum volume_role role);
+	void *on_role_context;
+
+	uint64_t reads, writes, flushes_done, discards, bytes_read, bytes_written;
+};
+
+enum { TICK_NS = 100000000 };
+
+/* volume.c */
+void volume_turn_soon(struct volume *v);
+void volume_pump(struct volume *v);
+/* Watermarks moved: raise the commit LSN, answer whom that concerns. */
+void volume_acks(struct volume *v);
+struct ack_marks volume_marks(const struct volume *v);
+void volume_fail(struct volume *v, int error, const char *what);
+void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too);
+void volume_journal_moved(struct journal *j);
+void volume_meta_moved(struct meta *m);
+void volume_pool_loaded(struct pool *pool, int error);
+void volume_destage_freed(struct destage *d);
+void volume_tick_start(struct volume *v);
+uint64_t volume_now(struct volume *v);
+
+/* volume_apply.c */
+void volume_apply_step(struct volume *v);
+void volume_apply_ready(struct cursor *c);
+
+/* volume_open.c */
+void volume_open_step(struct volume *v);
+void volume_close_step(struct volume *v);
+
+/* volume_role.c */
+void volume_role_step(struct volume *v);
+void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text);
+void volume_role_lost(struct peer *p);		/* its connection ended */
+void volume_role_met(struct peer *p);		/* its HELLO was taken */
+/* Somebody opened a newer epoch: stop being primary, at once. */
+void volume_step_down(struct volume *v, const char *why);
+void volume_role_set(struct volume *v, enum volume_role role);
+
+#endif

@@ -1,0 +1,667 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who is primary. A change of role is a list of steps; each waits for a fact and volume_turn() comes back.
+ *
+ *	promote		ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
+ *			epoch's number durable in meta -> EPOCH: its record durable -> primary
+ *	demote		DRAIN: everything acknowledged and durable -> secondary
+ *	switchover	DRAIN, and the target has it all durable -> HAND: we promise the next epoch, durably, and
+ *			are secondary -> WAIT until the target says that it is primary
+ *	failover	promote with force, after saying what may be lost
+ *
+ * What keeps two primaries apart: a promise is durable before it is given, and whoever promised epoch E refuses
+ * log of any primary below E. A promotion with --force asks only those that are connected.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "volume_private.h"
+
+enum { ROLE_WAIT_NS = 1000000000 };	/* on top of the peer timeout */
+
+static void step_start(struct volume *v, enum role_step step)
+{
+	v->change.step = step;
+	v->change.deadline_ns = volume_now(v) + v->config.peer_timeout_ns + ROLE_WAIT_NS;
+	volume_turn_soon(v);
+}
+
+/* The change is over. @why is the sentence that the operator gets. */
+static void change_end(struct volume *v, int result, const char *why)
+{
+	struct role_change change = v->change;
+
+	v->change = (struct role_change){ 0 };
+	v->frozen = false;
+	if (result)
+		say(v->io, IO_WARNING, "volume=%s role stays %s: %s", v->config.name, volume_role_name(v->role), why);
+	if (result && change.kind == CHANGE_HANDOVER && !change.call && change.peer && peer_connected(change.peer))
+		peer_say_role(change.peer, ROLE_SWITCHOVER_NO, 0, NULL, why);
+	if (change.call) {
+		snprintf(change.call->why, WHY_BYTES, "%s", why);
+		change.call->done(change.call, result);
+	}
+	volume_turn_soon(v);
+}
+
+static void change_start(struct volume *v, struct volume_call *call, int kind, enum role_step step)
+{
+	CHECK(v->change.step == ROLE_STEP_NONE);
+	v->change = (struct role_change){ .call = call, .kind = kind };
+	step_start(v, step);
+}
+
+void volume_role_set(struct volume *v, enum volume_role role)
+{
+	const struct epoch_entry *epoch = history_last(&v->history);
+
+	if (v->role == role)
+		return;
+	v->role = role;
+	if (role == ROLE_SECONDARY) {
+		volume_fail_writes(v, -EROFS, true);
+		log_close(&v->log);
+		/* All of it is in pages; the cursor goes on behind it. */
+		v->applied = v->log.closed.lsn;
+		v->commit = max_u64(v->commit, v->applied);
+		cursor_seek(&v->apply, &v->log.closed);
+	}
+	say(v->io, IO_INFO, "volume=%s role is %s now: epoch %llu of node %s, log ends at LSN %llu",
+	    v->config.name, volume_role_name(role), epoch ? (unsigned long long)from_le64(epoch->number) : 0,
+	    epoch ? epoch->node : "none", (unsigned long long)v->log.closed.lsn);
+	/* Every decision is a comparison of positions: meet everybody anew. */
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->peers[i].socket >= 0 && !v->peers[i].closing)
+			peer_drop(&v->peers[i], "", 0);
+	if (v->on_role)
+		v->on_role(v->on_role_context, role);
+}
+
+void volume_step_down(struct volume *v, const char *why)
+{
+	say(v->io, IO_WARNING, "volume=%s superseded: %s; this node stops being primary, writes are refused from now on",
+	    v->config.name, why);
+	v->role = ROLE_SECONDARY;
+	volume_fail_writes(v, -EROFS, true);
+	log_close(&v->log);
+	v->applied = v->log.closed.lsn;
+	cursor_seek(&v->apply, &v->log.closed);
+	if (v->change.step != ROLE_STEP_NONE)
+		change_end(v, -EPERM, "a newer epoch was opened elsewhere");
+	if (v->on_role)
+		v->on_role(v->on_role_context, v->role);
+}
+
+/* ---- promote ---------------------------------------------------------------------------------------- */
+
+static int promote_refusal(struct volume *v, const struct volume_call *call, char why[WHY_BYTES])
+{
+	if (v->state != VOLUME_OPEN || v->failed) {
+		snprintf(why, WHY_BYTES, "this replica has failed: %s", v->why);
+		return -EIO;
+	}
+	if (v->change.step != ROLE_STEP_NONE) {
+		snprintf(why, WHY_BYTES, "another change of role is under way; try again when it is over");
+		return -EBUSY;
+	}
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+		const char *name = p->config->name;
+
+		if (peer_connected(p) && p->role == ROLE_PRIMARY && p->state != PEER_REFUSED) {
+			snprintf(why, WHY_BYTES, "node %s is primary; hand over with: holdfast switchover %s %s", name,
+				 v->config.name, v->geometry.node);
+			return -EPERM;
+		}
+		if (peer_connected(p) && p->ahead) {
+			snprintf(why, WHY_BYTES, "node %s has %llu bytes of log that this node lacks; wait until they are "
+				 "here, or promote %s", name,
+				 (unsigned long long)(p->end.lsn - min_u64(p->end.lsn, v->log.closed.lsn)), name);
+			return -EPERM;
+		}
+		if (!call->force && (!peer_connected(p) || p->state == PEER_REFUSED)) {
+			snprintf(why, WHY_BYTES, "node %s is %s%s%s, so nobody knows what it has; bring it back, or use --force",
+				 name, p->state == PEER_REFUSED ? "refused" : "not connected", p->why[0] ? ": " : "", p->why);
+			return -EPERM;
+		}
+	}
+	return 0;
+}
+
+static void promote_ask(struct volume *v)
+{
+	struct role_change *c = &v->change;
+
+	c->number = max_u64(v->meta.promised, history_last_number(&v->history));
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (peer_connected(&v->peers[i]))
+			c->number = max_u64(c->number, max_u64(v->peers[i].promised, v->peers[i].epoch_number));
+	c->number++;
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		struct peer *p = &v->peers[i];
+
+		/* Whoever hands over has promised by that. A refused one is not part of this. */
+		if (!peer_connected(p) || p->state == PEER_REFUSED || p == c->peer)
+			continue;
+		c->asked[i] = true;
+		peer_say_role(p, ROLE_PROMOTE_ASK, c->number, &v->log.closed, "");
+	}
+}
+
+static void promote_start(struct volume *v, struct volume_call *call, struct peer *from)
+{
+	change_start(v, call, CHANGE_PROMOTE, ROLE_STEP_ASK);
+	v->change.peer = from;
+	promote_ask(v);
+}
+
+void volume_promote(struct volume *v, struct volume_call *call)
+{
+	int result;
+
+	call->why[0] = 0;
+	if (v->role == ROLE_PRIMARY) {
+		snprintf(call->why, WHY_BYTES, "this node is primary already");
+		call->done(call, 0);
+		return;
+	}
+	result = promote_refusal(v, call, call->why);
+	if (result)
+		call->done(call, result);
+	else
+		promote_start(v, call, NULL);
+}
+
+static void step_ask(struct volume *v)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->change.asked[i] && !v->change.agreed[i])
+			return;
+	/* From here on we take no more log from anybody. */
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->source == &v->peers[i])
+			peer_drop(&v->peers[i], "", 0);
+	step_start(v, ROLE_STEP_SETTLE);
+}
+
+static void step_settle(struct volume *v)
+{
+	log_drop_open(&v->log);
+	journal_want_durable(&v->journal, v->log.closed.lsn);
+	if (v->journal.durable < v->log.closed.lsn || v->apply.at.lsn < v->log.closed.lsn) {
+		volume_apply_step(v);
+		return;
+	}
+	v->commit = max_u64(v->commit, v->log.closed.lsn);
+	v->meta.promised = v->change.number;
+	v->change.ticket = meta_save(&v->meta);
+	step_start(v, ROLE_STEP_PROMISE);
+}
+
+static void step_promise(struct volume *v)
+{
+	struct epoch_entry epoch = { .number = to_le64(v->change.number), .start = to_le64(v->log.end.lsn),
+				     .wall_ns = to_le64(v->io->wall_ns(v->io)) };
+	struct record_draft draft = { .kind = RECORD_EPOCH, .annotation = &epoch, .annotation_len = sizeof epoch };
+	uint32_t length = log_draft_length(&draft);
+
+	if (v->meta.saved < v->change.ticket)
+		return;
+	if (!journal_has_room(&v->journal, length) || !log_has_room(&v->log, length, v->journal.written)) {
+		destage_start(&v->destage);
+		return;
+	}
+	v->io->random(v->io, epoch.uuid, sizeof epoch.uuid);
+	memcpy(epoch.hash, v->log.end.hash, HASH_BYTES);
+	memcpy(epoch.node, v->geometry.node, NAME_BYTES);
+	v->log.epoch = v->change.number;
+	log_append(&v->log, &draft, v->io->wall_ns(v->io));
+	log_close(&v->log);
+	history_add(&v->history, &epoch);
+	journal_want_durable(&v->journal, v->log.closed.lsn);
+	step_start(v, ROLE_STEP_EPOCH);
+}
+
+static void step_epoch(struct volume *v)
+{
+	char note[WHY_BYTES];
+
+	if (v->journal.durable < v->log.closed.lsn)
+		return;
+	v->applied = v->log.closed.lsn;
+	snprintf(note, sizeof note, "%s", v->change.note);
+	volume_role_set(v, ROLE_PRIMARY);
+	change_end(v, 0, note);
+}
+
+/* ---- demote, switchover ------------------------------------------------------------------------------ */
+
+void volume_demote(struct volume *v, struct volume_call *call)
+{
+	call->why[0] = 0;
+	if (v->role != ROLE_PRIMARY) {
+		snprintf(call->why, WHY_BYTES, "this node is secondary already");
+		call->done(call, 0);
+		return;
+	}
+	if (v->change.step != ROLE_STEP_NONE) {
+		snprintf(call->why, WHY_BYTES, "another change of role is under way; try again when it is over");
+		call->done(call, -EBUSY);
+		return;
+	}
+	v->frozen = true;
+	change_start(v, call, CHANGE_DEMOTE, ROLE_STEP_DRAIN);
+}
+
+static struct peer *peer_by_name(struct volume *v, const char *name)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (strcmp(v->peers[i].config->name, name) == 0)
+			return &v->peers[i];
+	return NULL;
+}
+
+static void lacks(struct volume *v, const struct peer *p, char why[WHY_BYTES])
+{
+	const struct log_mark *mark = log_mark_below(&v->log, p->durable);
+
+	if (p->state != PEER_ONLINE && p->state != PEER_CATCHUP)
+		snprintf(why, WHY_BYTES, "node %s is %s%s%s; nothing was changed", p->config->name,
+			 peer_state_text(p->state), p->why[0] ? ": " : "", p->why);
+	else
+		snprintf(why, WHY_BYTES, "node %s lacks %llu bytes (%llu records) of the log; nothing was changed; "
+			 "try again when `holdfast status` says online", p->config->name,
+			 (unsigned long long)(v->log.closed.lsn - p->durable),
+			 (unsigned long long)(mark ? v->log.records - mark->records : v->log.records));
+}
+
+static int handover_start(struct volume *v, struct volume_call *call, struct peer *p, char why[WHY_BYTES])
+{
+	if (v->change.step != ROLE_STEP_NONE) {
+		snprintf(why, WHY_BYTES, "another change of role is under way; try again when it is over");
+		return -EBUSY;
+	}
+	if (p->state != PEER_ONLINE) {
+		lacks(v, p, why);
+		return -EAGAIN;
+	}
+	if (call && call->dry_run) {
+		snprintf(why, WHY_BYTES, "node %s would be primary; it has to be sent %llu bytes before that, and nothing "
+			 "would be lost", p->config->name, (unsigned long long)(v->log.end.lsn - p->durable));
+		return 0;
+	}
+	v->frozen = true;
+	change_start(v, call, CHANGE_HANDOVER, ROLE_STEP_DRAIN);
+	v->change.peer = p;
+	return -EINPROGRESS;
+}
+
+/* We are the target: the primary does it. */
+static int request_start(struct volume *v, struct volume_call *call)
+{
+	struct peer *primary = NULL;
+
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (peer_connected(&v->peers[i]) && v->peers[i].role == ROLE_PRIMARY)
+			primary = &v->peers[i];
+	if (!primary) {
+		snprintf(call->why, WHY_BYTES, "no primary is connected; take over with: holdfast failover %s --force",
+			 v->config.name);
+		return -ENOTCONN;
+	}
+	if (v->change.step != ROLE_STEP_NONE) {
+		snprintf(call->why, WHY_BYTES, "another change of role is under way; try again when it is over");
+		return -EBUSY;
+	}
+	if (call->dry_run) {
+		snprintf(call->why, WHY_BYTES, "node %s would hand over to this node", primary->config->name);
+		return 0;
+	}
+	change_start(v, call, CHANGE_REQUEST, ROLE_STEP_WAIT);
+	v->change.peer = primary;
+	peer_say_role(primary, ROLE_SWITCHOVER_ASK, 0, &v->log.closed, "");
+	return -EINPROGRESS;
+}
+
+void volume_switchover(struct volume *v, struct volume_call *call)
+{
+	struct peer *p = peer_by_name(v, call->node);
+	int result;
+
+	call->why[0] = 0;
+	if (strcmp(call->node, v->geometry.node) == 0 && v->role == ROLE_PRIMARY) {
+		snprintf(call->why, WHY_BYTES, "this node is primary already");
+		result = 0;
+	} else if (strcmp(call->node, v->geometry.node) == 0) {
+		result = request_start(v, call);
+	} else if (!p) {
+		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node, v->config.name);
+		result = -ENOENT;
+	} else if (v->role != ROLE_PRIMARY) {
+		snprintf(call->why, WHY_BYTES, "this node is not primary; run it on the primary or on %s", call->node);
+		result = -EPERM;
+	} else {
+		result = handover_start(v, call, p, call->why);
+	}
+	if (result != -EINPROGRESS)
+		call->done(call, result);
+}
+
+static void step_drain(struct volume *v)
+{
+	struct peer *p = v->change.peer;
+
+	log_close(&v->log);
+	v->flush_wanted = v->log.closed.lsn;
+	if (v->ack_count || v->journal.durable < v->log.closed.lsn)
+		return;
+	if (v->change.kind == CHANGE_DEMOTE) {
+		volume_role_set(v, ROLE_SECONDARY);
+		change_end(v, 0, "");
+		return;
+	}
+	if (p->durable < v->log.closed.lsn)
+		return;
+	v->change.number = max_u64(v->meta.promised, history_last_number(&v->history)) + 1;
+	v->meta.promised = v->change.number;
+	v->change.ticket = meta_save(&v->meta);
+	step_start(v, ROLE_STEP_HAND);
+}
+
+static void step_hand(struct volume *v)
+{
+	struct peer *p = v->change.peer;
+
+	if (v->meta.saved < v->change.ticket)
+		return;
+	if (!peer_connected(p) || p->durable < v->log.closed.lsn) {
+		change_end(v, -ENOTCONN, "the connection was lost; nothing was changed");
+		return;
+	}
+	/* The point of no return: from here on only the target, or a forced promotion, makes a primary. */
+	v->role = ROLE_SECONDARY;
+	v->applied = v->log.closed.lsn;
+	v->commit = max_u64(v->commit, v->applied);
+	cursor_seek(&v->apply, &v->log.closed);
+	volume_fail_writes(v, -EROFS, true);
+	say(v->io, IO_INFO, "volume=%s handed over to node %s at LSN %llu; waiting for it to be primary",
+	    v->config.name, p->config->name, (unsigned long long)v->log.closed.lsn);
+	peer_say_role(p, ROLE_HANDOVER, v->change.number, &v->log.closed, "");
+	step_start(v, ROLE_STEP_WAIT);
+	if (v->on_role)
+		v->on_role(v->on_role_context, v->role);
+}
+
+/* ---- failover ----------------------------------------------------------------------------------------- */
+
+static void may_be_lost(struct volume *v, char why[WHY_BYTES])
+{
+	uint64_t now = volume_now(v), known = v->log.closed.lsn;
+	const struct peer *last = NULL;
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+
+		known = max_u64(known, p->end.lsn);
+		if (p->heard_ns && p->role == ROLE_PRIMARY && (!last || p->heard_ns > last->heard_ns))
+			last = p;
+	}
+	if (!last)
+		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; no primary was heard since this daemon "
+			 "started, so what others acknowledged after that LSN is not known and would be lost",
+			 (unsigned long long)v->log.closed.lsn);
+	else
+		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
+			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged since",
+			 (unsigned long long)v->log.closed.lsn, last->config->name,
+			 (double)(now - last->heard_ns) / 1e9, (unsigned long long)known,
+			 (unsigned long long)(known - v->log.closed.lsn));
+}
+
+void volume_failover(struct volume *v, struct volume_call *call)
+{
+	char note[WHY_BYTES];
+	int result = 0;
+
+	call->why[0] = 0;
+	if (v->role == ROLE_PRIMARY) {
+		snprintf(call->why, WHY_BYTES, "this node is primary already");
+		call->done(call, 0);
+		return;
+	}
+	for (unsigned i = 0; i < v->peer_count && !result; i++) {
+		if (!peer_connected(&v->peers[i]) || v->peers[i].role != ROLE_PRIMARY || v->peers[i].state == PEER_REFUSED)
+			continue;
+		snprintf(call->why, WHY_BYTES, "primary %s is alive and connected; hand over with: holdfast switchover %s %s",
+			 v->peers[i].config->name, v->config.name, v->geometry.node);
+		result = -EBUSY;
+	}
+	may_be_lost(v, note);
+	if (!result && !call->force && !call->dry_run) {
+		snprintf(call->why, WHY_BYTES, "not without --force: %.440s", note);
+		result = -EPERM;
+	} else if (!result && call->dry_run) {
+		snprintf(call->why, WHY_BYTES, "%s", note);
+		call->done(call, 0);
+		return;
+	}
+	if (!result)
+		result = promote_refusal(v, call, call->why);
+	if (result) {
+		call->done(call, result);
+		return;
+	}
+	promote_start(v, call, NULL);
+	snprintf(v->change.note, sizeof v->change.note, "%s", note);
+}
+
+void volume_reconnect(struct volume *v, struct volume_call *call)
+{
+	struct peer *p = peer_by_name(v, call->node);
+
+	call->why[0] = 0;
+	if (!p) {
+		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node, v->config.name);
+		call->done(call, -ENOENT);
+		return;
+	}
+	peer_drop(p, "asked to reconnect", 0);
+	call->done(call, 0);
+}
+
+/* ---- what peers say ----------------------------------------------------------------------------------- */
+
+static const char *promise_refusal(struct volume *v, const struct peer *p, const struct frame_role *role)
+{
+	if (v->role == ROLE_PRIMARY)
+		return "it is primary";
+	if (v->change.step != ROLE_STEP_NONE)
+		return "it changes its own role just now";
+	if (v->failed)
+		return "its replica has failed";
+	if (from_le64(role->number) <= max_u64(v->meta.promised, history_last_number(&v->history)))
+		return "it has promised a newer epoch";
+	if (p->ahead)
+		return NULL;
+	if (from_le64(role->at.lsn) < v->log.closed.lsn)
+		return "it has log that you lack";
+	return NULL;
+}
+
+static void promise_asked(struct peer *p, const struct frame_role *role)
+{
+	struct volume *v = p->volume;
+	const char *no = promise_refusal(v, p, role);
+
+	if (no) {
+		peer_say_role(p, ROLE_PROMOTE_NO, from_le64(role->number), NULL, no);
+		return;
+	}
+	/* Only once it is durable is it given: volume_role_step() answers. */
+	v->meta.promised = from_le64(role->number);
+	p->promise_number = v->meta.promised;
+	p->promise_ticket = meta_save(&v->meta);
+}
+
+static void promise_answered(struct peer *p, const struct frame_role *role, const char *text)
+{
+	struct volume *v = p->volume;
+	struct role_change *c = &v->change;
+	char why[WHY_BYTES];
+
+	if (c->step != ROLE_STEP_ASK || from_le64(role->number) != c->number)
+		return;
+	if (from_le16(role->ask) == ROLE_PROMOTE_YES) {
+		c->agreed[p - v->peers] = true;
+		volume_turn_soon(v);
+		return;
+	}
+	snprintf(why, sizeof why, "node %s does not agree: %.300s", p->config->name, text);
+	change_end(v, -EPERM, why);
+}
+
+static void handover_taken(struct peer *p, const struct frame_role *role)
+{
+	struct volume *v = p->volume;
+	struct position at = frame_position_get(&role->at);
+	struct volume_call *call = v->change.step == ROLE_STEP_WAIT && v->change.kind == CHANGE_REQUEST
+					   ? v->change.call : NULL;
+
+	if (v->role == ROLE_PRIMARY || v->source != p || at.lsn != v->log.closed.lsn ||
+	    memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
+	    (v->change.step != ROLE_STEP_NONE && v->change.kind != CHANGE_REQUEST)) {
+		say(v->io, IO_WARNING, "volume=%s peer=%s handed over at LSN %llu, which is not where our log ends; not taken",
+		    v->config.name, p->config->name, (unsigned long long)at.lsn);
+		return;
+	}
+	p->role = ROLE_SECONDARY;
+	p->promised = max_u64(p->promised, from_le64(role->number) - 1);
+	v->commit = max_u64(v->commit, at.lsn);
+	v->change = (struct role_change){ 0 };
+	promote_start(v, call, p);
+}
+
+void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text)
+{
+	struct volume *v = p->volume;
+	char why[WHY_BYTES];
+
+	switch (from_le16(role->ask)) {
+	case ROLE_PROMOTE_ASK:
+		promise_asked(p, role);
+		break;
+	case ROLE_PROMOTE_YES:
+	case ROLE_PROMOTE_NO:
+		promise_answered(p, role, text);
+		break;
+	case ROLE_SWITCHOVER_ASK:
+		snprintf(why, sizeof why, "it is not primary");
+		if (v->role != ROLE_PRIMARY || handover_start(v, NULL, p, why) != -EINPROGRESS)
+			peer_say_role(p, ROLE_SWITCHOVER_NO, 0, NULL, why);
+		break;
+	case ROLE_SWITCHOVER_NO:
+		if (v->change.step != ROLE_STEP_WAIT || v->change.kind != CHANGE_REQUEST || v->change.peer != p)
+			break;
+		snprintf(why, sizeof why, "node %s does not hand over: %.300s", p->config->name, text);
+		change_end(v, -EAGAIN, why);
+		break;
+	case ROLE_HANDOVER:
+		handover_taken(p, role);
+		break;
+	}
+}
+
+void volume_role_met(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	if (v->change.step == ROLE_STEP_WAIT && v->change.kind == CHANGE_HANDOVER && v->change.peer == p &&
+	    p->role == ROLE_PRIMARY && p->epoch_number >= v->change.number)
+		change_end(v, 0, "");
+}
+
+void volume_role_lost(struct peer *p)
+{
+	struct volume *v = p->volume;
+	struct role_change *c = &v->change;
+	char why[WHY_BYTES];
+
+	p->promise_ticket = 0;
+	if (c->step == ROLE_STEP_ASK && c->asked[p - v->peers] && !c->agreed[p - v->peers]) {
+		if (c->call && c->call->force) {
+			c->asked[p - v->peers] = false;
+			volume_turn_soon(v);
+			return;
+		}
+		snprintf(why, sizeof why, "the connection to node %s was lost before it agreed", p->config->name);
+		change_end(v, -ENOTCONN, why);
+	} else if (c->peer == p && c->step == ROLE_STEP_DRAIN) {
+		snprintf(why, sizeof why, "the connection to node %s was lost; nothing was changed", p->config->name);
+		change_end(v, -ENOTCONN, why);
+	} else if (c->peer == p && c->step == ROLE_STEP_WAIT && c->kind == CHANGE_REQUEST) {
+		snprintf(why, sizeof why, "the connection to node %s was lost; see: holdfast status", p->config->name);
+		change_end(v, -ENOTCONN, why);
+	}
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------------ */
+
+static void promises_give(struct volume *v)
+{
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		struct peer *p = &v->peers[i];
+
+		if (!p->promise_ticket || v->meta.saved < p->promise_ticket || !peer_connected(p))
+			continue;
+		p->promise_ticket = 0;
+		peer_say_role(p, ROLE_PROMOTE_YES, p->promise_number, &v->log.closed, "");
+	}
+}
+
+static void overdue(struct volume *v)
+{
+	struct role_change *c = &v->change;
+	char why[WHY_BYTES] = "";
+
+	switch (c->step) {
+	case ROLE_STEP_ASK:
+		snprintf(why, sizeof why, "a peer did not answer in time; see: holdfast status %s", v->config.name);
+		break;
+	case ROLE_STEP_DRAIN:
+		if (c->kind == CHANGE_HANDOVER)
+			lacks(v, c->peer, why);
+		else
+			snprintf(why, sizeof why, "writes wait for copies (min-copies = %u); nothing was changed",
+				 v->config.min_copies);
+		break;
+	case ROLE_STEP_WAIT:
+		snprintf(why, sizeof why, "node %s did not say in time that it is primary; see: holdfast status %s there; "
+			 "this node is secondary", c->peer->config->name, v->config.name);
+		break;
+	default:
+		return;		/* our own disk: it takes what it takes, or fails */
+	}
+	change_end(v, -ETIMEDOUT, why);
+}
+
+void volume_role_step(struct volume *v)
+{
+	promises_give(v);
+	if (v->change.step == ROLE_STEP_NONE)
+		return;
+	if (v->failed || v->state != VOLUME_OPEN) {
+		change_end(v, -EIO, v->failed ? v->why : "the daemon stops");
+		return;
+	}
+	switch (v->change.step) {
+	case ROLE_STEP_ASK: step_ask(v); break;
+	case ROLE_STEP_SETTLE: step_settle(v); break;
+	case ROLE_STEP_PROMISE: step_promise(v); break;
+	case ROLE_STEP_EPOCH: step_epoch(v); break;
+	case ROLE_STEP_DRAIN: step_drain(v); break;
+	case ROLE_STEP_HAND: step_hand(v); break;
+	case ROLE_STEP_WAIT:
+	case ROLE_STEP_NONE: break;
+	}
+	if (v->change.step != ROLE_STEP_NONE && volume_now(v) > v->change.deadline_ns)
+		overdue(v);
+}

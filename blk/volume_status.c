@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Figures for people. */
+#include <string.h>
+
+#include "volume_private.h"
+
+static void lag_of(struct volume *v, const struct peer *p, struct volume_peer_status *out)
+{
+	const struct log_mark *mark;
+	uint64_t wall = v->io->wall_ns(v->io);
+
+	if (v->role != ROLE_PRIMARY || p->durable >= v->log.closed.lsn)
+		return;
+	out->lag_bytes = v->log.closed.lsn - p->durable;
+	mark = log_mark_below(&v->log, p->durable);
+	out->lag_records = v->log.records - (mark ? mark->records : 0);
+	/* The age of the newest record that it has, as long as there are newer ones. */
+	if (mark && mark->wall_ns && wall > mark->wall_ns)
+		out->lag_ns = wall - mark->wall_ns;
+}
+
+static void peer_status(struct volume *v, const struct peer *p, struct volume_peer_status *out)
+{
+	memcpy(out->name, p->config->name, sizeof out->name);
+	memcpy(out->address, p->config->address, sizeof out->address);
+	memcpy(out->why, p->why, sizeof out->why);
+	out->mode = p->config->mode;
+	out->state = peer_state_text(p->state);
+	out->connected = peer_connected(p);
+	out->role = p->role;
+	out->lsn_received = p->received;
+	out->lsn_written = p->written;
+	out->lsn_durable = p->durable;
+	out->lsn_applied = p->applied;
+	out->contact_age_ns = p->heard_ns ? volume_now(v) - p->heard_ns : UINT64_MAX;
+	out->bytes_sent = p->bytes_sent;
+	out->bytes_received = p->bytes_received;
+	lag_of(v, p, out);
+}
+
+static void waiting_for(struct volume *v, char out[WHY_BYTES])
+{
+	struct ack_peer peers[PEERS_MAX];
+	int blocker;
+
+	if (v->destage.store_full) {
+		snprintf(out, WHY_BYTES, "the store's disk is full; free space on it, writes go on by themselves");
+		return;
+	}
+	if (v->role != ROLE_PRIMARY || (!v->ack_count && !v->waiting_count))
+		return;
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peers[i] = (struct ack_peer){
+			.mode = v->peers[i].config->mode, .online = v->peers[i].state == PEER_ONLINE,
+			.connected = v->peers[i].sourcing, .received = v->peers[i].received,
+			.written = v->peers[i].written, .durable = v->peers[i].durable, .applied = v->peers[i].applied,
+		};
+	blocker = ack_blocker(v->log.closed.lsn, peers, v->peer_count, v->config.min_copies);
+	if (blocker >= 0) {
+		snprintf(out, WHY_BYTES, "node %s", v->peers[blocker].config->name);
+	} else if (blocker == -1) {
+		size_t used = (size_t)snprintf(out, WHY_BYTES, "min-copies = %u:", v->config.min_copies);
+
+		for (unsigned i = 0; i < v->peer_count && used < WHY_BYTES; i++)
+			if (v->peers[i].state != PEER_ONLINE)
+				used += (size_t)snprintf(out + used, WHY_BYTES - used, " node %s (%s)",
+							 v->peers[i].config->name, peer_state_text(v->peers[i].state));
+	} else if (v->waiting_count) {
+		snprintf(out, WHY_BYTES, "room in the journal or in memory (the store is being written)");
+	}
+}
+
+void volume_status(struct volume *v, struct volume_status *out)
+{
+	const struct epoch_entry *epoch = history_last(&v->history);
+	uint64_t ring = v->geometry.journal_bytes;
+
+	*out = (struct volume_status){
+		.geometry = v->geometry, .role = v->role, .open = v->state == VOLUME_OPEN, .failed = v->failed,
+		.lsn_end = v->log.end.lsn, .lsn_written = v->journal.written, .lsn_durable = v->journal.durable,
+		.lsn_commit = v->commit, .lsn_applied = v->applied, .lsn_tail = v->journal.tail,
+		.lsn_oldest = v->log.end.lsn > ring ? v->log.end.lsn - ring : 0,
+		.requests_waiting = v->waiting_count, .acks_waiting = v->ack_count,
+		.pages = v->pool.page_count, .pages_dirty = v->pool.dirty_count, .pages_clean = v->pool.clean_count,
+		.reads = v->reads, .writes = v->writes, .flushes = v->flushes_done, .discards = v->discards,
+		.bytes_read = v->bytes_read, .bytes_written = v->bytes_written,
+		.journal_writes = v->journal.writes, .journal_syncs = v->journal.syncs,
+		.journal_bytes_written = v->journal.bytes_written, .destage_rounds = v->destage.rounds,
+		.destage_bytes = v->destage.bytes, .punched_bytes = v->destage.punched_bytes,
+		.min_copies = v->config.min_copies, .peer_count = v->peer_count,
+	};
+	memcpy(out->name, v->config.name, sizeof out->name);
+	memcpy(out->why, v->why, sizeof out->why);
+	if (epoch) {
+		out->epoch_number = from_le64(epoch->number);
+		memcpy(out->epoch_uuid, epoch->uuid, UUID_BYTES);
+		memcpy(out->epoch_node, epoch->node, NAME_BYTES);
+	}
+	waiting_for(v, out->waiting_for);
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peer_status(v, &v->peers[i], &out->peers[i]);
+}
