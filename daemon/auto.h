@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a scope owns is freed when the scope is left; what is handed on leaves by TAKE_*. Never for
- * memory that an op in flight points to. errno is kept, so that `return -errno` may stand anywhere. */
+/* What a scope owns is freed when the scope is left; what is handed on leaves by TAKE_*. Never
+ * for memory that an op in flight points to. errno is kept, so `return -errno` may stand anywhere. */
 #ifndef HOLDFAST_AUTO_H
 #define HOLDFAST_AUTO_H
 

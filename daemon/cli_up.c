@@ -195,7 +195,8 @@ enum cli_exit cli_down(struct cli *cli, int argc, char **argv)
 	attached = cli_attached(&paths);
 	if (attached >= 0)
 		return cli_refuse("volume %s: it is attached as /dev/loop%d, which would fail; "
-				  "detach it first with: holdfast detach %s", volume, attached, volume);
+				  "detach it first with: holdfast detach %s",
+				  volume, attached, volume);
 	AUTO_CLOSE int pidfd = fd < 0 ? -1 : daemon_pidfd(fd);
 
 	error = fd < 0 ? fd : cli_control_ask(fd, request, &reply);
