@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status: one volume or all of a root; a table for people, JSON as the daemon sends it
+ * for scripts. */
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "auto.h"
+#include "cli.h"
+
+struct status {
+	char name[NAME_BYTES];
+	int error;		/* 0, or -errno of asking */
+	json_t *json;		/* the daemon's status; NULL when there is none */
+};
+
+static bool no_daemon(int error)
+{
+	return error == -ENOENT || error == -ECONNREFUSED;
+}
+
+static void status_ask(const struct cli *cli, struct status *s)
+{
+	AUTO_JSON json_t *request = json_pack("{s:s}", "verb", "status"), *reply = NULL;
+	AUTO_CLOSE int fd = -1;
+	char why[WHY_BYTES];
+	struct paths paths;
+
+	s->json = NULL;
+	s->error = paths_of(&paths, cli->root, s->name, why);
+	if (s->error < 0)
+		return;
+	fd = cli_control_open(&paths);
+	s->error = fd < 0 ? fd : cli_control_ask(fd, request, &reply);
+	if (s->error == 0 && !json_is_object(json_object_get(reply, "status")))
+		s->error = -EPROTO;
+	if (s->error == 0)
+		s->json = json_incref(json_object_get(reply, "status"));
+}
+
+/* ---- for people --------------------------------------------------------------------------- */
+
+static const char *size_of(const json_t *object, const char *key, char out[32])
+{
+	size_text((uint64_t)cli_json_number(object, key), out);
+	return out;
+}
+
+static const char *age_of(const json_t *peer, char out[32])
+{
+	if (!json_is_number(json_object_get(peer, "contact_age_seconds")))
+		snprintf(out, 32, "never heard");
+	else
+		snprintf(out, 32, "heard %.1f s ago", cli_json_number(peer, "contact_age_seconds"));
+	return out;
+}
+
+static void peer_print(const json_t *peer, bool primary)
+{
+	bool connected = json_is_true(json_object_get(peer, "connected"));
+	char lag[32], age[32];
+
+	printf("  %-10s %-10s %-8s mode %-2s %-22s %s", cli_json_text(peer, "name"),
+	       connected ? cli_json_text(peer, "role") : "-", cli_json_text(peer, "state"),
+	       cli_json_text(peer, "mode"), cli_json_text(peer, "address"), age_of(peer, age));
+	if (primary)
+		printf(", lacks %s in %.0f records of %.1f s", size_of(peer, "lag_bytes", lag),
+		       cli_json_number(peer, "lag_records"), cli_json_number(peer, "lag_seconds"));
+	printf("\n");
+	if (*cli_json_text(peer, "why"))
+		printf("    ! %s\n", cli_json_text(peer, "why"));
+}
+
+static void volume_print(const json_t *status)
+{
+	const json_t *epoch = json_object_get(status, "epoch"),
+		     *lsn = json_object_get(status, "lsn"), *peer;
+	const char *role = cli_json_text(status, "role"), *failed = cli_json_text(status, "failed");
+	char size[32], end[32], dirty[32], number[48] = "none";
+	double to_write = cli_json_number(lsn, "end") - cli_json_number(lsn, "durable");
+	double dirty_pages = cli_json_number(status, "pages_dirty");
+	const char *state = json_is_true(json_object_get(status, "open")) ? "open" : "closed";
+	size_t index;
+
+	if (*failed)
+		state = "failed";
+	if (cli_json_number(epoch, "number") > 0)
+		snprintf(number, sizeof number, "%.0f by %.32s", cli_json_number(epoch, "number"),
+			 cli_json_text(epoch, "node"));
+	size_text((uint64_t)(dirty_pages * BLOCK_BYTES), dirty);
+	printf("%-12s %-10s %-8s %s on %s, epoch %s, log end %s, %.0f bytes of it not durable, %s "
+	       "not in the store\n",
+	       cli_json_text(status, "name"), role,
+	       state,
+	       size_of(status, "volume_bytes", size), cli_json_text(status, "node"), number,
+	       size_of(lsn, "end", end), to_write > 0 ? to_write : 0, dirty);
+	if (*failed || *cli_json_text(status, "why"))
+		printf("  ! %s%s%s\n", failed, *failed ? ": " : "", cli_json_text(status, "why"));
+	if (*cli_json_text(status, "waiting_for"))
+		printf("  ! %.0f requests and %.0f acknowledgements wait for %s\n",
+		       cli_json_number(status, "requests_waiting"),
+		       cli_json_number(status, "acks_waiting"),
+		       cli_json_text(status, "waiting_for"));
+	json_array_foreach(json_object_get(status, "peers"), index, peer)
+		peer_print(peer, strcmp(role, "primary") == 0);
+}
+
+static void status_print(const struct status *s)
+{
+	if (s->json)
+		volume_print(s->json);
+	else if (no_daemon(s->error))
+		printf("%-12s %-10s %-8s start it with: holdfast up %s\n", s->name, "-", "down",
+		       s->name);
+	else
+		printf("%-12s %-10s %-8s\n  ! the daemon does not answer: %s\n", s->name, "-",
+		       "unknown", strerror(-s->error));
+}
+
+/* ---- for scripts -------------------------------------------------------------------------- */
+
+/* The daemon's status and "running"; without a daemon the name alone. */
+static json_t *status_object(const struct status *s)
+{
+	json_t *object = s->json ? json_copy(s->json) : json_pack("{s:s}", "name", s->name);
+
+	json_object_set_new(object, "running", json_boolean(s->json || !no_daemon(s->error)));
+	return object;
+}
+
+static void json_print(const json_t *json, bool compact)
+{
+	json_dumpf(json, stdout, compact ? JSON_COMPACT : JSON_INDENT(2));
+	printf("\n");
+}
+
+/* ---- which volumes ------------------------------------------------------------------------ */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct status *)a)->name, ((const struct status *)b)->name);
+}
+
+/* Every VOLUME.conf of the root, sorted. *list is the caller's. -errno of the directory; none is no
+ * error. */
+static int volumes_list(const struct cli *cli, struct status **list, size_t *count)
+{
+	char directory[PATH_MAX + 16], why[WHY_BYTES];
+	struct dirent *entry;
+	struct paths paths;
+	DIR *dir;
+
+	*list = NULL;
+	*count = 0;
+	snprintf(directory, sizeof directory, "%s/etc/holdfast", cli->root);
+	dir = opendir(directory);
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while ((entry = readdir(dir))) {
+		size_t len = strlen(entry->d_name);
+		struct status *more;
+
+		if (len <= 5 || len - 5 >= NAME_BYTES ||
+		    strcmp(entry->d_name + len - 5, ".conf") != 0)
+			continue;
+		entry->d_name[len - 5] = 0;
+		if (paths_of(&paths, cli->root, entry->d_name, why) < 0)
+			continue;
+		more = reallocarray(*list, *count + 1, sizeof **list);
+		if (!more)
+			break;
+		*list = more;
+		strcpy(more[(*count)++].name, entry->d_name);
+	}
+	closedir(dir);
+	if (*count)
+		qsort(*list, *count, sizeof **list, by_name);
+	return 0;
+}
+
+static enum cli_exit status_all(const struct cli *cli, bool json, bool compact)
+{
+	AUTO_FREE struct status *list = NULL;
+	AUTO_JSON json_t *array = json_array();
+	size_t count;
+	int res = volumes_list(cli, &list, &count);
+
+	if (res < 0)
+		return cli_refuse("root %s: %s", *cli->root ? cli->root : "/", strerror(-res));
+	if (count == 0 && !json)
+		printf("no volumes below %s; make one with: holdfast create VOLUME\n",
+		       *cli->root ? cli->root : "/");
+	for (size_t i = 0; i < count; i++) {
+		status_ask(cli, &list[i]);
+		if (json)
+			json_array_append_new(array, status_object(&list[i]));
+		else
+			status_print(&list[i]);
+		json_decref(list[i].json);
+	}
+	if (json)
+		json_print(array, compact);
+	return CLI_DONE;
+}
+
+static enum cli_exit status_one(const struct cli *cli, const char *volume, bool json, bool compact)
+{
+	AUTO_JSON json_t *reply = NULL;
+	enum cli_exit res = cli_ask(cli, volume, json_pack("{s:s}", "verb", "status"), &reply);
+	struct status s = { 0 };
+
+	if (res != CLI_DONE)
+		return res;
+	snprintf(s.name, sizeof s.name, "%s", volume);
+	s.json = json_object_get(reply, "status");
+	if (!json_is_object(s.json))
+		return cli_refuse(
+			"volume %s: the daemon's answer has no status; is it another version?",
+			volume);
+	if (json) {
+		AUTO_JSON json_t *object = status_object(&s);
+
+		json_print(object, compact);
+	} else {
+		status_print(&s);
+	}
+	return CLI_DONE;
+}
+
+enum cli_exit cli_status(struct cli *cli, int argc, char **argv)
+{
+	bool json = false, watch = false;
+	const struct cli_option options[] = {
+		{ .name = "json", .flag = &json },
+		{ .name = "watch", .flag = &watch },
+		{ 0 },
+	};
+	const char *volume;
+	enum cli_exit res;
+
+	if (cli_arguments(cli, argc, argv, options, 0, 1) != CLI_DONE)
+		return CLI_USAGE;
+	volume = cli->word_count ? cli->words[0] : NULL;
+	for (;;) {
+		if (watch && !json && isatty(STDOUT_FILENO))
+			printf("\033[H\033[2J");
+		res = volume ? status_one(cli, volume, json, watch) : status_all(cli, json, watch);
+		if (!watch || res == CLI_USAGE || fflush(stdout) != 0)
+			return res;
+		sleep(1);
+	}
+}

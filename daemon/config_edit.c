@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config_edit.h"
+#include "config_text.h"
+
+static const uint64_t peer_timeout_min_ns = UINT64_C(500) * 1000000;
+static const uint64_t peer_timeout_max_ns = UINT64_C(300) * 1000000000;
+
+void config_init(struct config *out, const struct paths *paths, const char *volume)
+{
+	*out = (struct config){
+		.volume = {
+			.geometry = {
+				.journal_bytes = JOURNAL_BYTES_DEFAULT,
+				.segment_bytes = SEGMENT_BYTES,
+				.journal_block = 4096,
+			},
+			.memory_bytes = MEMORY_BYTES_DEFAULT,
+			.peer_timeout_ns = UINT64_C(5) * 1000000000,
+			.min_copies = 1,
+			.store = -1, .journal = -1, .meta = -1,
+		},
+		.loop = true,
+	};
+	/* paths_of() has left room for these names. */
+	snprintf(out->volume.name, sizeof out->volume.name, "%s", volume);
+	snprintf(out->store, sizeof out->store, "%.*s/store", PATH_MAX - 16, paths->state);
+	snprintf(out->journal, sizeof out->journal, "%.*s/journal", PATH_MAX - 16, paths->state);
+	snprintf(out->meta, sizeof out->meta, "%.*s/meta", PATH_MAX - 16, paths->state);
+}
+
+__attribute__((format(printf, 2, 3)))
+static int refuse(char why[WHY_BYTES], const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, WHY_BYTES, format, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static int set_size(const char *value, uint64_t min, uint64_t max, uint64_t *out,
+		    char why[WHY_BYTES])
+{
+	char low[32], high[32];
+	int res = size_parse(value, out);
+
+	if (res == -EINVAL)
+		return refuse(why, "\"%.64s\" is not a size like 512M or 10G", value);
+	if (res < 0 || *out < min || *out > max) {
+		size_text(min, low);
+		size_text(max, high);
+		return refuse(why, "%.64s is out of range, %s to %s are allowed", value, low, high);
+	}
+	return 0;
+}
+
+static int set_text(const char *value, char *out, size_t room, char why[WHY_BYTES])
+{
+	if (strlen(value) >= room)
+		return refuse(why, "the value has %zu bytes, at most %zu are allowed",
+			      strlen(value), room - 1);
+	memset(out, 0, room);		/* two equal configs are equal in every byte */
+	strcpy(out, value);
+	return 0;
+}
+
+static int set_path(const char *value, char *out, char why[WHY_BYTES])
+{
+	if (*value != '/')
+		return refuse(why, "the path \"%.200s\" is not absolute", value);
+	return set_text(value, out, PATH_MAX, why);
+}
+
+static int set_bool(const char *value, bool *out, char why[WHY_BYTES])
+{
+	*out = strcmp(value, "yes") == 0;
+	if (*out || strcmp(value, "no") == 0)
+		return 0;
+	return refuse(why, "\"%.64s\" is neither yes nor no", value);
+}
+
+static int set_uuid(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	if (uuid_parse(value, config->volume.geometry.uuid) < 0)
+		return refuse(why, "\"%.64s\" is not a UUID: 32 hex digits, dashes allowed", value);
+	return 0;
+}
+
+static int set_volume_bytes(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_size(value, VOLUME_BYTES_MIN, VOLUME_BYTES_MAX,
+			&config->volume.geometry.volume_bytes, why);
+}
+
+static int set_node(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	int res = name_check(value, why);
+
+	return res < 0 ? res : set_text(value, config->volume.geometry.node, NAME_BYTES, why);
+}
+
+static int set_listen(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	int res = address_check(value, false, why);
+
+	return res < 0 ? res : set_text(value, config->volume.listen, ADDRESS_BYTES, why);
+}
+
+static int set_min_copies(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	if (value[0] < '1' || value[0] > '0' + PEERS_MAX + 1 || value[1])
+		return refuse(why, "\"%.64s\" is not a number of copies from 1 to %d", value,
+			      PEERS_MAX + 1);
+	config->volume.min_copies = (unsigned)(value[0] - '0');
+	return 0;
+}
+
+static int set_peer_timeout(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	uint64_t *ns = &config->volume.peer_timeout_ns;
+
+	if (duration_parse(value, ns) < 0 || *ns < peer_timeout_min_ns || *ns > peer_timeout_max_ns)
+		return refuse(why, "\"%.64s\" is not a time from 500ms to 300s", value);
+	return 0;
+}
+
+static int set_memory(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_size(value, MEMORY_BYTES_MIN, UINT64_C(1) << 40, &config->volume.memory_bytes,
+			why);
+}
+
+static int set_store(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->store, why);
+}
+
+static int set_journal(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->journal, why);
+}
+
+static int set_meta(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->meta, why);
+}
+
+static int set_journal_bytes(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_size(value, 0, VOLUME_BYTES_MAX, &config->volume.geometry.journal_bytes, why);
+}
+
+static int set_journal_block(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	uint64_t bytes;
+	int res = set_size(value, 512, 4096, &bytes, why);
+
+	if (res == 0)
+		config->volume.geometry.journal_block = (uint32_t)bytes;
+	return res;
+}
+
+static int set_segment_bytes(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	uint64_t bytes;
+	int res = set_size(value, 64 << 10, 64 << 20, &bytes, why);
+
+	if (res == 0)
+		config->volume.geometry.segment_bytes = (uint32_t)bytes;
+	return res;
+}
+
+/* Several addresses, separated by blanks. */
+static int set_nbd(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	config->nbd_count = 0;
+	for (value += strspn(value, " \t"); *value; value += strspn(value, " \t")) {
+		size_t len = strcspn(value, " \t");
+		char *address = config->nbd[config->nbd_count];
+		int res;
+
+		if (config->nbd_count == NBD_LISTENS_MAX)
+			return refuse(why, "more than %d addresses", NBD_LISTENS_MAX);
+		if (len >= ADDRESS_BYTES)
+			return refuse(why, "the address \"%.140s\" is too long", value);
+		memcpy(address, value, len);
+		address[len] = 0;
+		res = address_check(address, true, why);
+		if (res < 0)
+			return res;
+		config->nbd_count++;
+		value += len;
+	}
+	return config->nbd_count ? 0 : refuse(why, "no address is given");
+}
+
+static int set_loop(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_bool(value, &config->loop, why);
+}
+
+static int set_sqpoll(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_bool(value, &config->sqpoll, why);
+}
+
+static const struct {
+	const char *name;
+	int (*set)(struct config *config, const char *value, char why[WHY_BYTES]);
+} keys[] = {
+	{ "uuid", set_uuid },
+	{ "size", set_volume_bytes },
+	{ "node", set_node },
+	{ "listen", set_listen },
+	{ "min-copies", set_min_copies },
+	{ "peer-timeout", set_peer_timeout },
+	{ "memory", set_memory },
+	{ "store", set_store },
+	{ "journal", set_journal },
+	{ "meta", set_meta },
+	{ "journal-size", set_journal_bytes },
+	{ "journal-block", set_journal_block },
+	{ "segment", set_segment_bytes },
+	{ "nbd", set_nbd },
+	{ "loop", set_loop },
+	{ "sqpoll", set_sqpoll },
+};
+
+int config_key(const char *key)
+{
+	for (unsigned i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		if (strcmp(keys[i].name, key) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+int config_set(struct config *config, const char *key, const char *value, char why[WHY_BYTES])
+{
+	int index = config_key(key);
+
+	if (index < 0) {
+		snprintf(why, WHY_BYTES, "there is no such key");
+		return index;
+	}
+	if (!*value)
+		return refuse(why, "the value is empty");
+	return keys[index].set(config, value, why);
+}
+
+int config_peer_find(const struct config *config, const char *name)
+{
+	for (unsigned i = 0; i < config->volume.peer_count; i++)
+		if (strcmp(config->volume.peers[i].name, name) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+int config_peer_add(struct config *config, const char *name, const char *address, const char *mode,
+		    char why[WHY_BYTES])
+{
+	struct volume_config *volume = &config->volume;
+	struct volume_peer_config peer = { .mode = MODE_C };
+	int res = name_check(name, why);
+
+	if (res == 0)
+		res = address_check(address, false, why);
+	if (res < 0)
+		return res;
+	if (mode && mode_parse(mode, &peer.mode) < 0)
+		return refuse(why, "the mode \"%.64s\" is none of A B C D", mode);
+	if (config_peer_find(config, name) >= 0) {
+		snprintf(why, WHY_BYTES, "there is a peer %s already", name);
+		return -EEXIST;
+	}
+	if (volume->peer_count == PEERS_MAX) {
+		snprintf(why, WHY_BYTES, "there are %d peers already, the most allowed", PEERS_MAX);
+		return -ENOSPC;
+	}
+	strcpy(peer.name, name);
+	strcpy(peer.address, address);
+	volume->peers[volume->peer_count++] = peer;
+	return 0;
+}
+
+int config_check(const struct config *config, char why[WHY_BYTES])
+{
+	const struct volume_config *volume = &config->volume;
+	static const uint8_t no_uuid[UUID_BYTES];
+
+	if (memcmp(volume->geometry.uuid, no_uuid, UUID_BYTES) == 0)
+		return refuse(why, "uuid is missing");
+	if (volume->geometry.volume_bytes == 0)
+		return refuse(why, "size is missing");
+	if (!*volume->geometry.node)
+		return refuse(why, "node is missing");
+	if (config_peer_find(config, volume->geometry.node) >= 0)
+		return refuse(why, "the peer %s has the name of this node", volume->geometry.node);
+	if (volume->min_copies > volume->peer_count + 1)
+		return refuse(why, "min-copies is %u, but there are only %u nodes",
+			      volume->min_copies, volume->peer_count + 1);
+	if (strcmp(config->store, config->journal) == 0 ||
+	    strcmp(config->store, config->meta) == 0 || strcmp(config->journal, config->meta) == 0)
+		return refuse(why, "store, journal and meta must be three different files");
+	return geometry_check(&volume->geometry, why);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A config made or changed key by key: what reading a file and the CLI's create and peer have in
+ * common. */
+#ifndef HOLDFAST_CONFIG_EDIT_H
+#define HOLDFAST_CONFIG_EDIT_H
+
+#include "config.h"
+
+/* All defaults; what has none (uuid, size, node) is zero. */
+void config_init(struct config *out, const struct paths *paths, const char *volume);
+/* One key of [volume] by its text. -ENOENT no such key, -EINVAL, -EPERM; @why says it without the
+ * key. */
+MUST_CHECK int config_set(struct config *config, const char *key, const char *value,
+			  char why[WHY_BYTES]);
+/* The number of @key for bookkeeping, below 32; -ENOENT. */
+MUST_CHECK int config_key(const char *key);
+/* @mode NULL = the default, C. -EINVAL, -EEXIST, -ENOSPC with PEERS_MAX peers already. */
+MUST_CHECK int config_peer_add(struct config *config, const char *name, const char *address,
+			       const char *mode, char why[WHY_BYTES]);
+/* Index of the peer, or -ENOENT. */
+MUST_CHECK int config_peer_find(const struct config *config, const char *name);
+/* What no single key can tell: something missing, two keys at odds. -EINVAL. */
+MUST_CHECK int config_check(const struct config *config, char why[WHY_BYTES]);
+/* Makes each missing directory above the file @path, mode 0755. -errno */
+MUST_CHECK int parents_make(const char *path);
+
+#endif
