@@ -74,11 +74,14 @@ void peer_move(struct peer *p, enum peer_state state, const char *why)
 	CHECK(state == PEER_OFFLINE || state == PEER_REFUSED || p->socket >= 0);
 	CHECK((state != PEER_ONLINE && state != PEER_CATCHUP) || p->sourcing);
 	CHECK(state != PEER_FOLLOWING || v->source == p);
-	if (state != PEER_HANDSHAKE && !(p->state == PEER_HANDSHAKE && state == PEER_OFFLINE))
+	/* A refusal is tried again every few seconds, and said once. */
+	if (state != PEER_HANDSHAKE && !(p->state == PEER_HANDSHAKE && state == PEER_OFFLINE) &&
+	    !(state == PEER_REFUSED && strcmp(p->why, why) == 0))
 		say(v->io, level, "volume=%s peer=%s %s%s%s", v->config.name, p->config->name,
 		    peer_state_text(state), why[0] ? ": " : "", why);
 	p->state = state;
-	snprintf(p->why, sizeof p->why, "%s", why);
+	if (state != PEER_HANDSHAKE)
+		snprintf(p->why, sizeof p->why, "%s", why);
 }
 
 /* We lose our source: what it had not sent to the end of its batch never happened. */

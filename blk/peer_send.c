@@ -208,7 +208,7 @@ void peer_news(struct peer *p)
 	if (p->sourcing && p->cursor.at.lsn == v->log.closed.lsn)
 		p->say_ping |= (v->flush_wanted > p->want_durable_sent && v->flush_wanted > p->durable) ||
 			       (p->config->mode == MODE_D && p->commit_sent != v->commit);
-	if (p->say_ack || p->say_ping)
+	if ((p->say_ack || p->say_ping) && !p->send.in_flight)
 		volume_turn_soon(v);
 }
 

@@ -343,6 +343,7 @@ static void read_go_on(struct volume *v, struct volume_request *request)
 	for (to = from; to < end && (to - from) * BLOCK_BYTES < IO_LEN_MAX && needs_store(v, to); to++)
 		;
 	if (from == end) {
+		request->lsn = v->applied;	/* what the bytes are as of */
 		if (request->stage)	/* we are in the store's done(), not in volume_submit() */
 			answer(v, request, 0);
 		else
@@ -456,8 +457,10 @@ static bool any_peer_online(const struct volume *v, enum replication_mode mode)
 /* Closes the batch, when the journal can take it: while it writes, what arrives gathers for the next one. */
 static void close_batch(struct volume *v)
 {
-	if (v->role == ROLE_PRIMARY && !v->journal.write_op.in_flight)
+	if (v->role == ROLE_PRIMARY && !v->journal.write_op.in_flight) {
 		log_close(&v->log);
+		v->applied = v->log.end.lsn;	/* a pad has no effect */
+	}
 	/* In mode D readers there see only what is committed, that is durable: every write waits for that. */
 	if (any_peer_online(v, MODE_D))
 		v->flush_wanted = v->log.closed.lsn;
@@ -508,10 +511,12 @@ static void volume_tick(struct io_op *op, int64_t result)
 	struct volume *v = container_of(op, struct volume, tick);
 	uint64_t now = volume_now(v);
 
-	if (result < 0 || v->state == VOLUME_CLOSED)
+	if (result < 0) {
+		volume_turn_soon(v);
 		return;
+	}
 	/* The commit LSN follows within a tick even when nobody asks for a flush. */
-	if (v->role == ROLE_PRIMARY && v->log.closed.lsn > v->journal.durable && !v->failed)
+	if (v->role == ROLE_PRIMARY && v->log.closed.lsn > v->commit && !v->failed)
 		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
 	v->meta.commit = v->commit;	/* persisted with whatever is saved next */
 	if (!pool_dirty(&v->pool))

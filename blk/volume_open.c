@@ -418,8 +418,7 @@ void volume_close_step(struct volume *v)
 	if (!all_written(v) || !all_quiet(v))
 		return;
 	if (v->tick.in_flight) {
-		v->io->cancel(v->io, &v->tick);
-		volume_turn_soon(v);
+		v->io->cancel(v->io, &v->tick);	/* volume_tick() comes back here */
 		return;
 	}
 	v->closing = NULL;

@@ -106,7 +106,8 @@ struct volume_request {
 	/* The volume's own, from submit to done. */
 	struct list link;
 	struct volume *volume;
-	uint64_t lsn;		/* done when the log is complete (or durable) up to here */
+	uint64_t lsn;		/* done when the log is complete (or durable) up to here; of a READ, in done():
+				 * the bytes are the volume's as of this LSN */
 	uint64_t progress;	/* bytes already in the log, or read */
 	struct io_op io;
 	unsigned stage;

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cluster.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster_inside.h"
+
+static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c" };
+
+static void node_print(const struct volume *v)
+{
+	fprintf(stderr, "node %s: %s, state %d%s; log %llu..%llu closed %llu written %llu durable %llu commit %llu "
+		"applied %llu tail %llu reach %llu; dirty %llu free %llu clean %llu; destage %d; waiting %llu acks %llu; "
+		"role step %d; source %s\n", v->geometry.node, volume_role_name(v->role), v->state,
+		v->failed ? " FAILED" : "", (unsigned long long)v->log.start, (unsigned long long)v->log.end.lsn,
+		(unsigned long long)v->log.closed.lsn, (unsigned long long)v->journal.written,
+		(unsigned long long)v->journal.durable, (unsigned long long)v->commit,
+		(unsigned long long)v->applied, (unsigned long long)v->journal.tail,
+		(unsigned long long)v->meta.reach, (unsigned long long)v->pool.dirty_count,
+		(unsigned long long)v->pool.free_count, (unsigned long long)v->pool.clean_count, v->destage.state,
+		(unsigned long long)v->waiting_count, (unsigned long long)v->ack_count, v->change.step,
+		v->source ? v->source->config->name : "none");
+	for (unsigned i = 0; i < v->peer_count; i++)
+		fprintf(stderr, "   peer %s: %s %s; received %llu written %llu durable %llu applied %llu; cursor %llu%s\n",
+			v->peers[i].config->name, peer_state_text(v->peers[i].state), v->peers[i].why,
+			(unsigned long long)v->peers[i].received, (unsigned long long)v->peers[i].written,
+			(unsigned long long)v->peers[i].durable, (unsigned long long)v->peers[i].applied,
+			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "");
+}
+
+void cluster_breach(struct cluster *c, const char *format, ...)
+{
+	va_list args;
+
+	world_print_log(c->world, stderr);
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (c->nodes[i].volume)
+			node_print(c->nodes[i].volume);
+	fprintf(stderr, "BREACH seed=0x%llx at %.6f s (%llu events): ", (unsigned long long)c->options.seed,
+		(double)world_now(c->world) / 1e9, (unsigned long long)world_events(c->world));
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\n");
+	abort();
+}
+
+struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
+{
+	struct world *w = world_new(seed ^ 0xc0ffee);
+	struct cluster_options o = {
+		.seed = seed, .nodes = nodes, .mode = (enum replication_mode)world_random_below(w, 4),
+		.min_copies = world_random_below(w, 4) == 0 ? 2 : 1,
+		.journal_block = world_random_below(w, 2) ? 512 : 4096,
+		.segment_bytes = 256 << 10, .volume_bytes = (1 << 20) + 4096 * world_random_below(w, 256),
+		.journal_bytes = (256 << 10) * (4 + world_random_below(w, 12)),
+	};
+
+	world_free(w);
+	return o;
+}
+
+/* ---- nodes ------------------------------------------------------------------------------------------ */
+
+static struct geometry geometry_of(const struct cluster *c, unsigned node)
+{
+	struct geometry g = {
+		.uuid = { 1, 2, 3, 4, 5 }, .volume_bytes = c->options.volume_bytes,
+		.journal_bytes = c->options.journal_bytes, .segment_bytes = c->options.segment_bytes,
+		.journal_block = c->options.journal_block,
+	};
+
+	strcpy(g.node, node_names[node]);
+	return g;
+}
+
+static void node_format(struct cluster *c, struct node *n)
+{
+	struct geometry g = geometry_of(c, n->index);
+	uint8_t *meta = malloc(META_BYTES), header[JOURNAL_HEADER_BYTES];
+
+	n->store = machine_disk(n->machine, g.volume_bytes);
+	n->journal = machine_disk(n->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);
+	n->meta = machine_disk(n->machine, META_BYTES);
+	replica_format(&g, meta, header);
+	machine_disk_write_now(n->machine, n->meta, 0, meta, META_BYTES);
+	machine_disk_write_now(n->machine, n->journal, 0, header, sizeof header);
+	free(meta);
+}
+
+struct cluster *cluster_new(const struct cluster_options *options)
+{
+	struct cluster *c = calloc(1, sizeof *c);
+
+	c->options = *options;
+	c->world = world_new(options->seed);
+	c->image = calloc(1, options->volume_bytes);
+	for (unsigned i = 0; i < options->nodes; i++) {
+		struct node *n = &c->nodes[i];
+
+		*n = (struct node){ .cluster = c, .index = i, .machine = world_machine(c->world, node_names[i]) };
+		node_format(c, n);
+	}
+	return c;
+}
+
+void cluster_free(struct cluster *c)
+{
+	world_free(c->world);
+	lineage_cut(c, 0);
+	free(c->lineage);
+	free(c->image);
+	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
+		free(c->clients[i].buffer);
+	free(c);
+}
+
+struct world *cluster_world(struct cluster *c) { return c->world; }
+struct machine *cluster_machine(struct cluster *c, unsigned node) { return c->nodes[node].machine; }
+struct volume *cluster_volume(struct cluster *c, unsigned node) { return c->nodes[node].volume; }
+const char *cluster_open_why(struct cluster *c, unsigned node) { return c->nodes[node].open.why; }
+int cluster_open_result(struct cluster *c, unsigned node) { return c->nodes[node].open_result; }
+const char *cluster_why(struct cluster *c) { return c->call.why; }
+
+int cluster_disk(struct cluster *c, unsigned node, char which)
+{
+	const struct node *n = &c->nodes[node];
+
+	return which == 's' ? n->store : which == 'j' ? n->journal : n->meta;
+}
+
+static void opened(struct volume_call *call, int result)
+{
+	struct node *n = container_of(call, struct node, open);
+
+	n->open_result = result;
+	world_note(n->cluster->world, "node %s open: %d %s", node_names[n->index], result, call->why);
+	if (result)
+		n->volume = NULL;	/* its memory goes with the machine's */
+}
+
+void cluster_up(struct cluster *c, unsigned node)
+{
+	struct node *n = &c->nodes[node];
+	struct volume_config config = {
+		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = 6 << 20,
+		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
+		.store = n->store, .journal = n->journal, .meta = n->meta,
+	};
+	char why[WHY_BYTES];
+	int result;
+
+	if (machine_crashed(n->machine))
+		machine_boot(n->machine);
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct volume_peer_config *p = &config.peers[config.peer_count];
+
+		if (i == node)
+			continue;
+		strcpy(p->name, node_names[i]);
+		snprintf(p->address, sizeof p->address, "%s:1", node_names[i]);
+		p->mode = c->options.mode;
+		config.peer_count++;
+	}
+	if (config.peer_count)
+		snprintf(config.listen, sizeof config.listen, "%s:1", node_names[node]);
+	result = volume_new(&n->volume, machine_io(n->machine), &config, why);
+	if (result)
+		cluster_breach(c, "volume_new: %d %s", result, why);
+	n->open_result = 1;
+	n->open.done = opened;
+	volume_open(n->volume, &n->open);
+}
+
+void cluster_crashed(struct cluster *c, unsigned node, bool power)
+{
+	struct node *n = &c->nodes[node];
+
+	n->volume = NULL;
+	oracle_crashed(c, n, power);
+	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
+		if (c->clients[i].busy && c->clients[i].node == node)
+			c->clients[i].busy = false;
+	if (c->call_busy && c->call_node == node) {
+		c->call_busy = false;
+		c->call_result = -ESHUTDOWN;
+	}
+}
+
+void cluster_crash(struct cluster *c, unsigned node, bool power)
+{
+	world_note(c->world, "node %s %s", node_names[node], power ? "loses power" : "is killed");
+	machine_crash(c->nodes[node].machine, power);
+	cluster_crashed(c, node, power);
+}
+
+int cluster_primary(struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (c->nodes[i].volume && c->nodes[i].volume->role == ROLE_PRIMARY &&
+		    c->nodes[i].volume->state == VOLUME_OPEN)
+			return (int)i;
+	return -1;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------ */
+
+static void called(struct volume_call *call, int result)
+{
+	struct cluster *c = container_of(call, struct cluster, call);
+
+	c->call_busy = false;
+	c->call_result = result;
+	world_note(c->world, "call on %s: %d %s", node_names[c->call_node], result, call->why);
+}
+
+int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
+		 uint64_t limit_ns)
+{
+	static void (*const verbs[])(struct volume *, struct volume_call *) = {
+		[CLUSTER_PROMOTE] = volume_promote, [CLUSTER_DEMOTE] = volume_demote,
+		[CLUSTER_FAILOVER] = volume_failover, [CLUSTER_SWITCHOVER] = volume_switchover,
+		[CLUSTER_CLOSE] = volume_close,
+	};
+	struct node *n = &c->nodes[node];
+	uint64_t until = world_now(c->world) + limit_ns;
+
+	if (!n->volume || n->volume->state != VOLUME_OPEN)
+		return -ESHUTDOWN;
+	if (c->call_busy)
+		return -EBUSY;
+	c->call = (struct volume_call){ .done = called, .force = force };
+	strcpy(c->call.node, node_names[target]);
+	c->call_busy = true;
+	c->call_node = node;
+	verbs[verb](n->volume, &c->call);
+	while (c->call_busy && world_now(c->world) < until && cluster_step(c))
+		;
+	if (c->call_busy)
+		return -ETIMEDOUT;
+	return c->call_result;
+}
+
+/* ---- clients ---------------------------------------------------------------------------------------- */
+
+static void client_done(struct volume_request *request, int result)
+{
+	struct client *client = container_of(request, struct client, request);
+	struct cluster *c = client->cluster;
+
+	client->busy = false;
+	if (result == 0)
+		oracle_acked(c, client);
+	else if (result != -EROFS && result != -ESHUTDOWN && result != -EIO)
+		cluster_breach(c, "a request got %d", result);
+}
+
+static void client_send(struct cluster *c, struct client *client, unsigned node)
+{
+	struct world *w = c->world;
+	struct volume_request *r = &client->request;
+	uint64_t kind = world_random_below(w, 20), bytes = c->options.volume_bytes;
+
+	if (!client->buffer && posix_memalign((void **)&client->buffer, 4096, CLIENT_BYTES_MAX + 8192))
+		abort();
+	memset(r, 0, sizeof *r);
+	r->op = kind < 13 ? VOLUME_WRITE : kind < 16 ? VOLUME_FLUSH : kind < 17 ? VOLUME_DISCARD
+		: kind < 18 ? VOLUME_ZERO : VOLUME_READ;
+	r->flags = kind % 5 == 0 && r->op != VOLUME_READ ? VOLUME_FUA : 0;
+	r->len = 1 + world_random_below(w, world_random_below(w, 3) ? 9000 : CLIENT_BYTES_MAX);
+	r->offset = world_random_below(w, bytes - r->len);
+	if (world_random_below(w, 2)) {
+		r->offset &= ~4095ull;
+		r->len = (r->len + 4095) & ~4095ull;
+		if (r->len > CLIENT_BYTES_MAX)
+			r->len = CLIENT_BYTES_MAX;
+	}
+	if (r->offset + r->len > bytes)
+		r->len = bytes - r->offset;
+	for (uint64_t i = 0; i < r->len; i += 8) {
+		uint64_t value = world_random(w);
+
+		memcpy(client->buffer + i, &value, 8);
+	}
+	r->buffer = client->buffer;
+	r->done = client_done;
+	client->cluster = c;
+	client->busy = true;
+	client->node = node;
+	c->load_left--;
+	volume_submit(c->nodes[node].volume, r);
+}
+
+static void clients_go_on(struct cluster *c)
+{
+	int primary = cluster_primary(c);
+
+	/* As long as no node falls out of the journal: what comes after that is a resync. */
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct node *n = &c->nodes[i];
+
+		if (n->volume && n->volume->state == VOLUME_OPEN)
+			n->solid = n->volume->journal.durable;
+		if (primary >= 0 && c->nodes[primary].volume->log.end.lsn - n->solid > c->options.journal_bytes / 2)
+			return;
+	}
+	for (unsigned i = 0; i < CLIENT_REQUESTS && primary >= 0 && c->load_left; i++)
+		if (!c->clients[i].busy && world_random_below(c->world, 4) == 0)
+			client_send(c, &c->clients[i], (unsigned)primary);
+}
+
+void cluster_load(struct cluster *c, uint64_t requests) { c->load_left += requests; }
+uint64_t cluster_acked(struct cluster *c) { return c->acked; }
+
+uint64_t cluster_load_left(struct cluster *c)
+{
+	uint64_t busy = c->load_left;
+
+	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
+		busy += c->clients[i].busy;
+	return busy;
+}
+
+/* ---- time ------------------------------------------------------------------------------------------- */
+
+bool cluster_step(struct cluster *c)
+{
+	bool stepped;
+
+	clients_go_on(c);
+	oracle_observe(c);
+	stepped = world_step(c->world);
+	oracle_observe(c);
+	if (stepped && world_events(c->world) % 16 == 0)
+		oracle_check_some(c);
+	return stepped;
+}
+
+bool cluster_run_for(struct cluster *c, uint64_t ns)
+{
+	uint64_t until = world_now(c->world) + ns;
+
+	while (world_now(c->world) < until)
+		if (!cluster_step(c))
+			return false;
+	return true;
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------- */
+
+static bool converged(struct cluster *c)
+{
+	int primary = cluster_primary(c);
+	const struct volume *p;
+
+	if (primary < 0 || cluster_load_left(c))
+		return false;
+	p = c->nodes[primary].volume;
+	if (p->log.closed.lsn != p->log.end.lsn || p->journal.durable != p->log.end.lsn)
+		return false;
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		const struct volume *v = c->nodes[i].volume;
+
+		if (!v || v->state != VOLUME_OPEN || v->applied != p->log.end.lsn ||
+		    memcmp(v->log.closed.hash, p->log.closed.hash, HASH_BYTES))
+			return false;
+	}
+	return true;
+}
+
+void cluster_converge(struct cluster *c)
+{
+	uint64_t limit = world_now(c->world) + 120 * SECONDS;
+
+	world_note(c->world, "all faults heal");
+	world_heal(c->world);
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		machine_pause(c->nodes[i].machine, false);
+		machine_crash_at(c->nodes[i].machine, 0, false);
+		if (!c->nodes[i].volume)
+			cluster_up(c, i);
+	}
+	while (!converged(c)) {
+		cluster_run_for(c, 200 * MILLISECONDS);
+		for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
+			cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
+		if (world_now(c->world) > limit)
+			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
+				       (unsigned long long)cluster_load_left(c));
+	}
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		cluster_check_all(c, i);
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		int result = cluster_call(c, i, CLUSTER_CLOSE, false, i, 60 * SECONDS);
+
+		if (result)
+			cluster_breach(c, "close of %s: %d", node_names[i], result);
+		volume_free(c->nodes[i].volume);
+		c->nodes[i].volume = NULL;
+		if (machine_memory(c->nodes[i].machine))
+			cluster_breach(c, "node %s leaks memory", node_names[i]);
+	}
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		cluster_check_store(c, i);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nodes of one volume on simulated machines, clients that use it, and an oracle that knows every record.
+ *
+ * The oracle reads each record off the primary's log as it is appended: the lineage. From it follows what any
+ * block must hold at any LSN, so that any node can be checked at any moment against the promises:
+ *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure
+ *	P2	what a node shows is the lineage up to its applied LSN, at a record boundary
+ *	P3	when faults heal, all stores are the same bytes (cluster_converge)
+ * A breach prints the seed and the last events, and aborts. */
+#ifndef HOLDFAST_TESTS_CLUSTER_H
+#define HOLDFAST_TESTS_CLUSTER_H
+
+#include "volume.h"
+#include "world.h"
+
+enum { CLUSTER_NODES_MAX = 3, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
+
+struct cluster;
+
+struct cluster_options {
+	uint64_t seed;
+	unsigned nodes;			/* 1.. */
+	enum replication_mode mode;
+	unsigned min_copies;
+	uint32_t journal_block;		/* 512 or 4096 */
+	uint64_t volume_bytes, journal_bytes;
+	uint32_t segment_bytes;
+};
+/* Drawn from the seed. */
+struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes);
+
+struct cluster *cluster_new(const struct cluster_options *options);
+void cluster_free(struct cluster *c);
+struct world *cluster_world(struct cluster *c);
+struct machine *cluster_machine(struct cluster *c, unsigned node);
+struct volume *cluster_volume(struct cluster *c, unsigned node);	/* NULL while it is down */
+int cluster_disk(struct cluster *c, unsigned node, char which);		/* 's'tore, 'j'ournal, 'm'eta */
+
+/* Boots the machine if it is down and opens the volume. What open says is in *cluster_open_why(). */
+void cluster_up(struct cluster *c, unsigned node);
+const char *cluster_open_why(struct cluster *c, unsigned node);
+int cluster_open_result(struct cluster *c, unsigned node);		/* 1: under way */
+void cluster_crash(struct cluster *c, unsigned node, bool power);
+/* Must be called when machine_crash_at() has hit. */
+void cluster_crashed(struct cluster *c, unsigned node, bool power);
+
+enum cluster_verb { CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE };
+/* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */
+int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
+		 uint64_t limit_ns);
+const char *cluster_why(struct cluster *c);				/* of the last cluster_call() */
+
+int cluster_primary(struct cluster *c);					/* index, or -1 */
+
+/* Clients send @requests more, as many as CLIENT_REQUESTS at once, to whoever is primary. */
+void cluster_load(struct cluster *c, uint64_t requests);
+uint64_t cluster_load_left(struct cluster *c);
+uint64_t cluster_acked(struct cluster *c);
+
+/* One event, then the oracle looks. False: nothing is left to happen. */
+bool cluster_step(struct cluster *c);
+bool cluster_run_for(struct cluster *c, uint64_t ns);
+/* Heals everything, brings all nodes up, has one promoted, and runs until all show the same log; then closes
+ * all and compares every store with the lineage. */
+void cluster_converge(struct cluster *c);
+/* Every block of a node against the lineage at its applied LSN. */
+void cluster_check_all(struct cluster *c, unsigned node);
+/* Compares a closed node's store with the lineage's end. */
+void cluster_check_store(struct cluster *c, unsigned node);
+__attribute__((noreturn, format(printf, 2, 3))) void cluster_breach(struct cluster *c, const char *format, ...);
+
+#endif
