@@ -308,8 +308,9 @@ static void ring_close(struct io *io, int socket)
 
 /* ---- the kernel's queue -------------------------------------------------------------------------- */
 
-static void prepare_disk(struct ring *ring, struct ring_file *file, struct io_uring_sqe *sqe, struct io_op *op)
+static void prepare_disk(struct ring *ring, struct io_uring_sqe *sqe, struct io_op *op)
 {
+	struct ring_file *file = &ring->files[ring_op(op)->file];
 	uint64_t done = ring_op(op)->progress, left = op->len - done, at = op->offset + done;
 	bool zeros = op->kind == IO_PUNCH || op->kind == IO_ZERO;
 	uint8_t *data = zeros ? ring->zeros : (uint8_t *)op->data + done;
@@ -354,7 +355,8 @@ static void prepare(struct ring *ring, struct io_uring_sqe *sqe, struct io_op *o
 		io_uring_prep_connect(sqe, fd, (struct sockaddr *)&file->address, file->address_len);
 		break;
 	case IO_SEND:
-		io_uring_prep_send(sqe, fd, (uint8_t *)op->data + done, op->len - done, MSG_NOSIGNAL | MSG_WAITALL);
+		io_uring_prep_send(sqe, fd, (uint8_t *)op->data + done, op->len - done,
+				   MSG_NOSIGNAL | MSG_WAITALL);
 		break;
 	case IO_RECV:
 		io_uring_prep_recv(sqe, fd, op->data, op->len, 0);
@@ -363,7 +365,7 @@ static void prepare(struct ring *ring, struct io_uring_sqe *sqe, struct io_op *o
 		io_uring_prep_poll_add(sqe, fd, POLLIN);
 		break;
 	default:
-		prepare_disk(ring, file, sqe, op);
+		prepare_disk(ring, sqe, op);
 	}
 	if (ring->files_registered)
 		sqe->flags |= IOSQE_FIXED_FILE;
@@ -411,8 +413,8 @@ static void ring_enter(struct ring *ring)
 	/* Time is over, a signal, or the kernel wants its completions reaped first: all is still queued. */
 	if (res >= 0 || res == -ETIME || res == -EINTR || res == -EAGAIN || res == -EBUSY || res == -ENOMEM)
 		return;
-	say(&ring->io, IO_ERROR, "io_uring: the kernel refuses the queue (%s); stopping, nothing more is acknowledged",
-	    strerror(-res));
+	say(&ring->io, IO_ERROR, "io_uring: the kernel refuses the queue (%s); stopping, so that nothing more is "
+	    "acknowledged", strerror(-res));
 	abort();
 }
 
@@ -445,7 +447,8 @@ static bool transfer_goes_on(struct ring_file *file, struct io_op *op, int res, 
 }
 
 /* What an answer of the kernel means. True: the op has to be queued once more. */
-static bool answer_goes_on(struct ring *ring, struct ring_file *file, struct io_op *op, int res, int64_t *result)
+static bool answer_goes_on(struct ring *ring, struct ring_file *file, struct io_op *op, int res,
+			   int64_t *result)
 {
 	*result = res;
 	if ((res == -EINTR && op->kind != IO_DIAL) || (res == -EAGAIN && op->kind <= IO_MAP))
@@ -621,11 +624,11 @@ static void ring_log(struct io *io, enum io_level level, const char *line)
 /* ---- from new to free ------------------------------------------------------------------------------ */
 
 /* The flags that this kernel may lack go one after the other. */
-static int uring_init(struct io_uring *uring, const struct ring_config *config)
+static int uring_init_sized(struct io_uring *uring, bool sqpoll, unsigned submissions, unsigned completions)
 {
-	const unsigned tries[] = {
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,	/* 6.1 */
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN,					/* 5.19 */
+	const unsigned direct[] = {
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, /* 6.1 */
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN,				   /* 5.19 */
 		0,
 	};
 	const unsigned polled[] = { IORING_SETUP_SQPOLL | IORING_SETUP_SUBMIT_ALL, IORING_SETUP_SQPOLL, 0 };
@@ -633,12 +636,22 @@ static int uring_init(struct io_uring *uring, const struct ring_config *config)
 
 	for (unsigned i = 0; i < 3 && res == -EINVAL; i++) {
 		struct io_uring_params params = {
-			.flags = IORING_SETUP_CQSIZE | (config->sqpoll ? polled : tries)[i],
-			.cq_entries = RING_COMPLETIONS, .sq_thread_idle = 1000,
+			.flags = IORING_SETUP_CQSIZE | (sqpoll ? polled : direct)[i],
+			.cq_entries = completions, .sq_thread_idle = 1000,
 		};
 
-		res = io_uring_queue_init_params(RING_SUBMISSIONS, uring, &params);
+		res = io_uring_queue_init_params(submissions, uring, &params);
 	}
+	return res;
+}
+
+/* The queues count as locked memory: a plain user with 64 KiB of it gets smaller ones. */
+static int uring_init(struct io_uring *uring, const struct ring_config *config)
+{
+	int res = uring_init_sized(uring, config->sqpoll, RING_SUBMISSIONS, RING_COMPLETIONS);
+
+	if (res == -ENOMEM)
+		res = uring_init_sized(uring, config->sqpoll, RING_SUBMISSIONS / 8, RING_COMPLETIONS / 8);
 	if (res < 0)
 		return res;
 	if (!(uring->features & IORING_FEAT_EXT_ARG) || !(uring->features & IORING_FEAT_NODROP)) {
@@ -652,8 +665,10 @@ static int uring_init(struct io_uring *uring, const struct ring_config *config)
 int ring_new(struct ring **out, const struct ring_config *config)
 {
 	struct ring *ring = calloc(1, sizeof *ring);
-	int res = ring ? uring_init(&ring->uring, config) : -ENOMEM;
+	int res;
 
+	ring_memory_limit_raise();
+	res = ring ? uring_init(&ring->uring, config) : -ENOMEM;
 	if (res < 0) {
 		free(ring);
 		return res;

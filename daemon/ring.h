@@ -16,7 +16,8 @@ struct ring_config {
 
 /* *out is the caller's until ring_free(), and from now on only the calling thread may use it (so: after any
  * fork). -ENOSYS: this kernel has no io_uring, or one without what we need (before 5.11); -EPERM: it is
- * switched off (sysctl kernel.io_uring_disabled, a container's seccomp filter); -ENOMEM. */
+ * switched off (sysctl kernel.io_uring_disabled, a container's seccomp filter); -ENOMEM: also when RLIMIT_MEMLOCK
+ * is below about 64 KiB. */
 MUST_CHECK int ring_new(struct ring **out, const struct ring_config *config);
 /* No op may be in flight but accepts, recvs, polls, timers and soons, which are dropped without done(). Closes
  * what is still open. Memory of io->alloc is not freed: that is its owner's, before this. */

@@ -14,18 +14,22 @@
 #include "ring_parts.h"
 #include "say.h"
 
-void ring_memory_init(struct ring *ring)
+/* Root may raise the hard limit too. What is refused here shows when something is registered. */
+void ring_memory_limit_raise(void)
 {
 	struct rlimit limit;
 
-	/* Root may raise the hard limit too; what is refused shows when a buffer is registered. */
-	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)!setrlimit(RLIMIT_MEMLOCK, &limit);
+	limit.rlim_cur = limit.rlim_max = RLIM_INFINITY;
+	if (geteuid() == 0)
 		(void)!setrlimit(RLIMIT_MEMLOCK, &limit);
-		limit.rlim_cur = limit.rlim_max = RLIM_INFINITY;
-		if (geteuid() == 0)
-			(void)!setrlimit(RLIMIT_MEMLOCK, &limit);
-	}
+}
+
+void ring_memory_init(struct ring *ring)
+{
 	ring->buffers_registered = io_uring_register_buffers_sparse(&ring->uring, RING_REGIONS_MAX) == 0;
 }
 

@@ -123,6 +123,7 @@ int ring_accepted(struct ring *ring, int fd);
 
 /* ---- ring_memory.c ---- */
 
+void ring_memory_limit_raise(void);
 void ring_memory_init(struct ring *ring);
 void *ring_alloc(struct io *io, size_t bytes, unsigned flags);
 void ring_memory_free(struct io *io, void *memory);
