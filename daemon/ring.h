@@ -4,6 +4,7 @@
 #define HOLDFAST_RING_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "io.h"
 
@@ -13,10 +14,13 @@ struct ring_config {
 	bool sqpoll;		/* a kernel thread polls for submissions; costs a core; off by default */
 };
 
-/* *out is the caller's until ring_free(). -errno of io_uring_queue_init (ENOSYS, EPERM: io_uring is
- * switched off on this machine; ENOMEM). */
+/* *out is the caller's until ring_free(), and from now on only the calling thread may use it (so: after any
+ * fork). -ENOSYS: this kernel has no io_uring, or one without what we need (before 5.11); -EPERM: it is
+ * switched off (sysctl kernel.io_uring_disabled, a container's seccomp filter); -ENOMEM: also when RLIMIT_MEMLOCK
+ * is below about 64 KiB. */
 MUST_CHECK int ring_new(struct ring **out, const struct ring_config *config);
-/* No op may be in flight but accepts, recvs, polls and timers, which are dropped without done(). */
+/* No op may be in flight but accepts, recvs, polls, timers and soons, which are dropped without done(). Closes
+ * what is still open. Memory of io->alloc is not freed: that is its owner's, before this. */
 void ring_free(struct ring *ring);
 struct io *ring_io(struct ring *ring);
 
@@ -25,6 +29,9 @@ struct io *ring_io(struct ring *ring);
 MUST_CHECK int ring_file_add(struct ring *ring, int fd);
 /* Closes the fd; no op on it may be in flight. */
 void ring_file_remove(struct ring *ring, int file);
+
+/* Who is at the other end of a connected unix socket. -EOPNOTSUPP for TCP, -EBADF. */
+MUST_CHECK int ring_socket_peer_uid(struct ring *ring, int socket, uid_t *uid);
 
 /* Submits, waits, completes; returns when ring_stop() was called by some done(). */
 void ring_run(struct ring *ring);

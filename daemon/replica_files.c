@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a replica's files: what must hold before the engine may touch a byte.
+ *
+ *	file_open()	it is there, a file or a device, open for direct I/O
+ *	file_lock()	and nobody else has it
+ *	file_size()	and it is as large as the config says
+ *	store_owner()	and a store belongs to this volume
+ *
+ * Making them is in replica_files_create.c. Nothing here writes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "replica_files.h"
+
+enum { LOCK_TRIES = 40, LOCK_PAUSE_NS = 50000000 };	/* 2 s */
+
+__attribute__((format(printf, 3, 4)))
+static int refuse(int res, char why[WHY_BYTES], const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, WHY_BYTES, format, args);
+	va_end(args);
+	return res;
+}
+
+/* ---- one file ---- */
+
+static int file_open(const char *what, const char *path, bool *buffered, char why[WHY_BYTES])
+{
+	int fd, flags = O_RDWR | O_CLOEXEC;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return refuse(-errno, why, "%s %s: %s; `holdfast create` makes it, or correct the path in the config",
+			      what, path, strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return refuse(-EINVAL, why, "%s %s: is neither a file nor a block device; correct the path in the "
+			      "config", what, path);
+	if (S_ISBLK(st.st_mode))
+		flags |= O_EXCL;		/* the kernel's own lock: a mounted device is refused */
+	fd = open(path, flags | O_DIRECT);
+	if (fd < 0 && errno == EINVAL) {
+		fd = open(path, flags);
+		*buffered = true;
+	}
+	if (fd >= 0)
+		return fd;
+	if (errno == EBUSY)
+		return refuse(-EBUSY, why, "%s %s: the device is mounted or in use by the kernel; unmount it, or "
+			      "correct the path in the config", what, path);
+	return refuse(-errno, why, "%s %s: cannot be opened: %s; give this user read and write permission", what,
+		      path, strerror(errno));
+}
+
+static int file_lock(int fd, const char *what, const char *path, char why[WHY_BYTES])
+{
+	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return refuse(-errno, why, "%s %s: cannot be locked: %s; use a filesystem that has locks",
+				      what, path, strerror(errno));
+		nanosleep(&pause, NULL);
+	}
+	return refuse(-EBUSY, why, "%s %s: another daemon has it; stop that one first (`holdfast down`), or correct "
+		      "the path in the config", what, path);
+}
+
+/* Bytes; -errno when a device does not tell. */
+static int64_t size_of(int fd)
+{
+	struct stat st;
+	uint64_t bytes;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISBLK(st.st_mode))
+		return st.st_size;
+	return ioctl(fd, BLKGETSIZE64, &bytes) < 0 ? -errno : (int64_t)bytes;
+}
+
+static int file_size(int fd, const char *what, const char *path, uint64_t want, bool exactly, char why[WHY_BYTES])
+{
+	int64_t bytes = size_of(fd);
+
+	if (bytes < 0)
+		return refuse((int)bytes, why, "%s %s: its size cannot be read: %s; check the device", what, path,
+			      strerror((int)-bytes));
+	if ((uint64_t)bytes < want)
+		return refuse(-EINVAL, why, "%s %s: has %lld bytes and needs %llu; correct the sizes in the config, or "
+			      "bring back the whole file", what, path, (long long)bytes, (unsigned long long)want);
+	if (exactly && (uint64_t)bytes > want)
+		return refuse(-EINVAL, why, "%s %s: has %lld bytes, more than the volume's %llu; correct the size in "
+			      "the config, or the path", what, path, (long long)bytes, (unsigned long long)want);
+	return 0;
+}
+
+/* What direct I/O asks of offsets, as far as the kernel tells; the engine writes in units of @unit. */
+static int file_alignment(int fd, const char *what, const char *path, uint32_t unit, char why[WHY_BYTES])
+{
+	struct statx stx = { 0 };
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) < 0 || !(stx.stx_mask & STATX_DIOALIGN))
+		return 0;
+	if (!(fcntl(fd, F_GETFL) & O_DIRECT) || stx.stx_dio_offset_align <= unit)
+		return 0;
+	return refuse(-EINVAL, why, "%s %s: the disk wants writes in units of %u bytes and ours are %u; create the "
+		      "replica with journal-block = 4096 on a disk of 4096-byte sectors or smaller", what, path,
+		      stx.stx_dio_offset_align, unit);
+}
+
+static bool is_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int store_owner(int fd, const char *path, const uint8_t uuid[UUID_BYTES], char why[WHY_BYTES])
+{
+	char want[37], have[64] = "";
+	ssize_t len;
+
+	uuid_text(uuid, want);
+	len = fgetxattr(fd, STORE_UUID_ATTRIBUTE, have, sizeof have - 1);
+	if (len < 0 && (errno == EOPNOTSUPP || errno == EPERM))
+		return 0;			/* such a filesystem cannot tell */
+	if (len < 0 && errno == ENODATA)
+		return refuse(-EBADMSG, why, "store %s: does not say whose it is; if it is this volume's (a copy loses "
+			      "the mark): setfattr -n %s -v %s %s", path, STORE_UUID_ATTRIBUTE, want, path);
+	if (len < 0)
+		return refuse(-errno, why, "store %s: its mark %s cannot be read: %s; check the filesystem", path,
+			      STORE_UUID_ATTRIBUTE, strerror(errno));
+	if (strcasecmp(have, want) != 0)
+		return refuse(-EBADMSG, why, "store %s: belongs to volume %.36s and the config says %s; correct the "
+			      "path or the uuid in the config", path, have, want);
+	return 0;
+}
+
+/* ---- the replica ---- */
+
+static int one_open(int *out, const char *what, const char *path, uint64_t bytes, uint32_t unit, bool *buffered,
+		    char why[WHY_BYTES])
+{
+	int res = file_open(what, path, buffered, why);
+
+	if (res < 0)
+		return res;
+	*out = res;			/* the caller closes it, also after an error */
+	res = file_lock(*out, what, path, why);
+	if (res == 0)
+		res = file_size(*out, what, path, bytes, strcmp(what, "store") == 0 && is_file(*out), why);
+	if (res == 0)
+		res = file_alignment(*out, what, path, unit, why);
+	return res;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	if (stat(a, &x) < 0 || stat(b, &y) < 0)
+		return false;
+	return S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode) ? x.st_rdev == y.st_rdev
+							 : x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int all_open(struct replica_files *files, const struct config *c, char why[WHY_BYTES])
+{
+	const struct geometry *g = &c->volume.geometry;
+	int res;
+
+	if (same_file(c->store, c->journal) || same_file(c->store, c->meta) || same_file(c->journal, c->meta))
+		return refuse(-EINVAL, why, "store, journal and meta: two of them are the same file; give each its own "
+			      "path in the config");
+	res = one_open(&files->store, "store", c->store, g->volume_bytes, BLOCK_BYTES, &files->buffered, why);
+	if (res == 0 && is_file(files->store))
+		res = store_owner(files->store, c->store, g->uuid, why);
+	if (res == 0)
+		res = one_open(&files->journal, "journal", c->journal, JOURNAL_HEADER_BYTES + g->journal_bytes,
+			       g->journal_block, &files->buffered, why);
+	if (res == 0)
+		res = one_open(&files->meta, "meta", c->meta, META_BYTES, BLOCK_BYTES, &files->buffered, why);
+	return res;
+}
+
+int replica_files_open(struct replica_files *out, const struct config *config, char why[WHY_BYTES])
+{
+	struct replica_files files = { -1, -1, -1, false };
+	int res = all_open(&files, config, why);
+
+	if (res < 0)
+		replica_files_close(&files);
+	*out = files;
+	return res;
+}
+
+static void close_one(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void replica_files_close(struct replica_files *files)
+{
+	close_one(&files->store);
+	close_one(&files->journal);
+	close_one(&files->meta);
+}
