@@ -192,8 +192,8 @@ static void connection_open(struct nbd_server *s, int socket)
 			c = &s->connections[i];
 	if (!c) {
 		if (!s->full_said)
-			say(s->io, IO_WARNING, "volume=%s nbd has %u clients, which is its limit; more are turned "
-			    "away until one leaves", s->name, s->connections_max);
+			say(s->io, IO_WARNING, "volume=%s nbd has %u clients, which is its limit; more are "
+			    "turned away until one leaves", s->name, s->connections_max);
 		s->full_said = true;
 		s->io->close(s->io, socket);
 		return;
@@ -285,7 +285,7 @@ static void server_tick(struct io_op *op, int64_t result)
 					    "it did not choose an export within 10 s");
 		else if (!list_empty(&s->starved) && c->buffer_count > 0 && awaited &&
 			 now - c->moved_ns >= NBD_STALL_NS)
-			nbd_connection_drop(c, "it moved no byte for 30 s and held buffers that others wait for");
+			nbd_connection_drop(c, "it moved no byte for 30 s and holds what others wait for");
 	}
 	for (unsigned i = 0; i < s->listener_count; i++)
 		if (!s->listeners[i].accept.in_flight)
@@ -359,8 +359,8 @@ static void listener_accepted(struct io_op *op, int64_t result)
 		return;
 	}
 	if (result < 0) {
-		say(s->io, IO_WARNING, "volume=%s nbd cannot accept a client at %s: %s; trying again in 1 s", s->name,
-		    l->address, strerror((int)-result));
+		say(s->io, IO_WARNING, "volume=%s nbd cannot accept a client at %s: %s; trying again in 1 s",
+		    s->name, l->address, strerror((int)-result));
 		server_tick_arm(s);
 		return;
 	}
@@ -422,6 +422,7 @@ static void connection_init(struct nbd_server *s, struct nbd_connection *c, uint
 int nbd_server_new_backend(struct nbd_server **out, struct io *io, const struct nbd_backend *backend,
 			   const char *export_name, unsigned connections_max, uint64_t buffer_bytes)
 {
+	size_t connection_bytes = NBD_IN_BYTES + NBD_OUT_BYTES;
 	struct nbd_server *s = io->alloc(io, sizeof *s, 0);
 
 	CHECK(strlen(export_name) < NAME_BYTES);
@@ -436,7 +437,7 @@ int nbd_server_new_backend(struct nbd_server **out, struct io *io, const struct 
 	s->tick = (struct io_op){ .kind = IO_TIMER, .offset = NBD_TICK_NS, .done = server_tick };
 	s->soon = (struct io_op){ .kind = IO_SOON, .done = server_soon };
 	s->connections = io->alloc(io, connections_max * sizeof *s->connections, 0);
-	s->connection_memory = io->alloc(io, connections_max * (size_t)(NBD_IN_BYTES + NBD_OUT_BYTES), IO_FIXED);
+	s->connection_memory = io->alloc(io, connections_max * connection_bytes, IO_FIXED);
 	if (!s->connections || !s->connection_memory || nbd_buffers_init(&s->buffers, io, buffer_bytes) < 0) {
 		nbd_server_free(s);
 		return -ENOMEM;
@@ -446,8 +447,7 @@ int nbd_server_new_backend(struct nbd_server **out, struct io *io, const struct 
 		(uint32_t)min_u64(REQUEST_BYTES_MAX, (s->buffers.page_count - 2ull) * BLOCK_BYTES);
 	s->connections_max = connections_max;
 	for (unsigned i = 0; i < connections_max; i++)
-		connection_init(s, &s->connections[i],
-				s->connection_memory + i * (size_t)(NBD_IN_BYTES + NBD_OUT_BYTES));
+		connection_init(s, &s->connections[i], s->connection_memory + i * connection_bytes);
 	*out = s;
 	return 0;
 }

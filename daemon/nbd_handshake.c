@@ -7,6 +7,7 @@
  *
  * Options are answered one by one: the next is not looked at before the last answer is sent, so the
  * send buffer always has room for all answers to one option. */
+#include <errno.h>
 #include <string.h>
 
 #include "nbd_private.h"
@@ -106,7 +107,9 @@ void nbd_greet(struct nbd_connection *c)
 
 static int client_flags_check(const struct nbd_client_flags *wire)
 {
-	return from_be32(wire->flags) & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) ? -1 : 0;
+	uint32_t known = NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES;
+
+	return from_be32(wire->flags) & ~known ? -EBADMSG : 0;
 }
 
 enum nbd_step nbd_step_flags(struct nbd_connection *c)
@@ -180,7 +183,7 @@ static void option_starttls(struct nbd_connection *c, uint32_t option, struct op
 	if (data.left > 0)
 		put_error(c, option, NBD_REP_ERR_INVALID, "STARTTLS has no data");
 	else
-		put_error(c, option, NBD_REP_ERR_UNSUP, "no TLS here: this server listens on this machine only");
+		put_error(c, option, NBD_REP_ERR_UNSUP, "no TLS here: only this machine is served");
 }
 
 static void option_structured_reply(struct nbd_connection *c, uint32_t option, struct option_data data)
@@ -199,8 +202,8 @@ static int info_check(struct option_data *data, const uint8_t **name, uint32_t *
 	be16 count;
 
 	if (!take_string(data, name, name_len) || !take(data, &count, sizeof count))
-		return -1;
-	return data->left == from_be16(count) * sizeof(be16) ? 0 : -1;
+		return -EBADMSG;
+	return data->left == from_be16(count) * sizeof(be16) ? 0 : -EBADMSG;
 }
 
 static void put_info_text(struct nbd_connection *c, uint32_t option, enum nbd_info_kind kind, const char *text)
@@ -266,13 +269,13 @@ static int meta_check(struct option_data *data, const uint8_t **name, uint32_t *
 	be32 wire;
 
 	if (!take_string(data, name, name_len) || !take(data, &wire, sizeof wire))
-		return -1;
+		return -EBADMSG;
 	*count = from_be32(wire);
 	rest = *data;
 	for (uint32_t i = 0; i < *count; i++)
 		if (!take_string(&rest, &query, &query_len))
-			return -1;
-	return rest.left == 0 ? 0 : -1;
+			return -EBADMSG;
+	return rest.left == 0 ? 0 : -EBADMSG;
 }
 
 /* "base:" is a wildcard of LIST only. All else that is not base:allocation, "" too, is some other

@@ -157,7 +157,7 @@ struct nbd_server {
 	void *stop_context;
 };
 
-/* As nbd_server_new(), of any backend, with @connections_max and @buffer_bytes (at least 5 pages) as tests like. */
+/* As nbd_server_new(), of any backend, with bounds as tests like; @buffer_bytes is at least 5 pages. */
 MUST_CHECK int nbd_server_new_backend(struct nbd_server **out, struct io *io, const struct nbd_backend *backend,
 				      const char *export_name, unsigned connections_max, uint64_t buffer_bytes);
 

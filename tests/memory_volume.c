@@ -24,7 +24,7 @@ void memory_volume_end(struct memory_volume *m)
 	free(m->is_data);
 }
 
-static void submit(void *context, struct volume_request *r)
+static void volume_take(void *context, struct volume_request *r)
 {
 	struct memory_volume *m = context;
 
@@ -38,14 +38,14 @@ static void submit(void *context, struct volume_request *r)
 	m->queued++;
 }
 
-static bool writable(void *context)
+static bool volume_writable(void *context)
 {
 	return !((struct memory_volume *)context)->secondary;
 }
 
 struct nbd_backend memory_volume_backend(struct memory_volume *m)
 {
-	return (struct nbd_backend){ submit, writable, m, m->len };
+	return (struct nbd_backend){ volume_take, volume_writable, m, m->len };
 }
 
 static void mark(struct memory_volume *m, const struct volume_request *r, uint8_t is_data)
@@ -67,6 +67,8 @@ static int map(struct memory_volume *m, struct volume_request *r)
 	while (end * BLOCK_BYTES < r->offset + r->len && m->is_data[end] == m->is_data[first])
 		end++;
 	r->extent = min_u64(end * BLOCK_BYTES, r->offset + r->len) - r->offset;
+	if (m->map_max)
+		r->extent = min_u64(r->extent, m->map_max);
 	return m->is_data[first];
 }
 

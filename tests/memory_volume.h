@@ -14,6 +14,7 @@ struct memory_volume {
 	unsigned queued;
 	bool secondary;
 	int fail;			/* each request fails with this -errno, unless it is 0 */
+	uint64_t map_max;		/* a MAP tells of at most so many bytes, unless it is 0 */
 	uint64_t seed;			/* 0: in order, else in an order made of it */
 	unsigned reads, writes, flushes, discards, zeros, maps, fuas;	/* done */
 };

@@ -123,7 +123,8 @@ void bench_begin_sized(struct bench *b, unsigned clients, uint64_t buffer_bytes)
 	loopback_init(&b->loop, 1);
 	memory_volume_init(&b->volume, VOLUME);
 	backend = memory_volume_backend(&b->volume);
-	assert_int_equal(nbd_server_new_backend(&b->server, &b->loop.io, &backend, "db0", clients, buffer_bytes), 0);
+	assert_int_equal(nbd_server_new_backend(&b->server, &b->loop.io, &backend, "db0", clients,
+						buffer_bytes), 0);
 	/* What one client left in a buffer shall not be seen by another. */
 	memset(b->server->buffers.memory, 0xaa, b->server->buffers.page_count * (size_t)BLOCK_BYTES);
 	assert_int_equal(nbd_server_listen(b->server, "unix:/run/db0.nbd"), 0);

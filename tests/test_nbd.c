@@ -115,8 +115,8 @@ static void nbd_options_it_does_not_offer_are_refused_and_negotiation_goes_on(vo
 		{ NBD_OPT_STARTTLS, 0, NBD_REP_ERR_UNSUP }, { NBD_OPT_STARTTLS, 1, NBD_REP_ERR_INVALID },
 		{ NBD_OPT_STRUCTURED_REPLY, 1, NBD_REP_ERR_INVALID }, { 4, 0, NBD_REP_ERR_UNSUP },
 		{ 11, 0, NBD_REP_ERR_UNSUP }, { 0xffffffff, 9, NBD_REP_ERR_UNSUP },
-		{ NBD_OPT_INFO, 64 << 10, NBD_REP_ERR_INVALID }, { NBD_OPT_INFO, (64 << 10) + 1, NBD_REP_ERR_TOO_BIG },
-		{ NBD_OPT_LIST, 1 << 20, NBD_REP_ERR_TOO_BIG },
+		{ NBD_OPT_INFO, 64 << 10, NBD_REP_ERR_INVALID },
+		{ NBD_OPT_INFO, (64 << 10) + 1, NBD_REP_ERR_TOO_BIG }, { NBD_OPT_LIST, 1 << 20, NBD_REP_ERR_TOO_BIG },
 	};
 	uint8_t *junk = calloc(1, 1 << 20);
 	struct script s;
@@ -193,6 +193,7 @@ static void nbd_info_of_another_export_or_with_wrong_lengths_is_refused(void **s
 static void nbd_meta_contexts_are_listed_and_set_as_the_specification_says(void **state)
 {
 	static const char *const queries[] = { "base:allocation", "base:", "", "base:other", "qemu:x", "base" };
+	const char *many[NBD_META_QUERIES_MAX + 1];
 	const uint8_t *data;
 	struct script s;
 	struct bench b;
@@ -202,10 +203,13 @@ static void nbd_meta_contexts_are_listed_and_set_as_the_specification_says(void 
 	options_begin(&b, &s);
 	script_meta(&s, NBD_OPT_SET_META_CONTEXT, "db0", 1, script_allocation);
 	bench_play(&b, &s);
-	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_SET_META_CONTEXT), NBD_REP_ERROR + NBD_REP_ERR_INVALID);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_SET_META_CONTEXT),
+			 NBD_REP_ERROR + NBD_REP_ERR_INVALID);
 	script_option(&s, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
 	bench_play(&b, &s);
 	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_STRUCTURED_REPLY), NBD_REP_ACK);
+	for (int i = 0; i <= NBD_META_QUERIES_MAX; i++)
+		many[i] = "x:";
 	for (int set = 0; set < 2; set++) {
 		uint32_t code = set ? NBD_OPT_SET_META_CONTEXT : NBD_OPT_LIST_META_CONTEXT;
 
@@ -235,6 +239,9 @@ static void nbd_meta_contexts_are_listed_and_set_as_the_specification_says(void 
 		script_meta(&s, code, "db1", 1, queries);
 		bench_play(&b, &s);
 		assert_int_equal(bench_only_option_reply(&b, code), NBD_REP_ERROR + NBD_REP_ERR_UNKNOWN);
+		script_meta(&s, code, "db0", NBD_META_QUERIES_MAX + 1, many);
+		bench_play(&b, &s);
+		assert_int_equal(bench_only_option_reply(&b, code), NBD_REP_ERROR + NBD_REP_ERR_TOO_BIG);
 		script_option(&s, code, "\0\0\0\0\0\0\0\2\0\0\0\5base:\0\0\0\6base:", 26);
 		bench_play(&b, &s);
 		assert_int_equal(bench_only_option_reply(&b, code), NBD_REP_ERROR + NBD_REP_ERR_INVALID);
@@ -365,12 +372,13 @@ static void nbd_commands_reach_the_volume_with_their_flags(void **state)
 	assert_int_equal(b.volume.fuas, 2);
 	assert_int_equal(bench_ask(&b, NBD_CMD_WRITE_ZEROES, 0, 4096, 100), 0);
 	assert_int_equal(b.volume.discards, 2);
-	assert_int_equal(bench_ask(&b, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FUA, 4200, 100), 0);
+	assert_int_equal(bench_ask(&b, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FUA, 4200,
+				   100), 0);
 	assert_int_equal(b.volume.zeros, 1);
 	assert_int_equal(b.volume.fuas, 3);
 	assert_int_equal(bench_ask(&b, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 0, VOLUME), 0);
 	assert_int_equal(b.volume.discards, 3);
-	assert_int_equal(bench_ask(&b, NBD_CMD_READ, NBD_CMD_FLAG_FUA, 0, 4096), 0);	/* allowed, means nothing */
+	assert_int_equal(bench_ask(&b, NBD_CMD_READ, NBD_CMD_FLAG_FUA, 0, 4096), 0);	/* means nothing */
 	assert_int_equal(b.volume.fuas, 3);
 	bench_end(&b);
 }
@@ -381,7 +389,8 @@ static void nbd_bad_requests_are_refused_with_the_right_error_and_service_goes_o
 	static const struct { unsigned command, flags; uint64_t offset; uint32_t len, error; } bad[] = {
 		{ READ, 0, VOLUME, 1, NBD_EINVAL }, { READ, 0, VOLUME - 1, 2, NBD_EINVAL },
 		{ READ, 0, UINT64_MAX, 2, NBD_EINVAL }, { READ, 0, 0, 0, NBD_EINVAL },
-		{ READ, 0, 0, 32 * MIB + 1, NBD_EINVAL }, { READ, NBD_CMD_FLAG_DF, 0, 32 * MIB + 1, NBD_EOVERFLOW },
+		{ READ, 0, 0, 32 * MIB + 1, NBD_EINVAL },
+		{ READ, NBD_CMD_FLAG_DF, 0, 32 * MIB + 1, NBD_EOVERFLOW },
 		{ READ, NBD_CMD_FLAG_NO_HOLE, 0, 1, NBD_EINVAL }, { READ, 1 << 5, 0, 1, NBD_EINVAL },
 		{ WRITE, 0, VOLUME, 5, NBD_ENOSPC }, { WRITE, 0, VOLUME - 1, 70000, NBD_ENOSPC },
 		{ WRITE, 0, 0, 32 * MIB + 1, NBD_EINVAL }, { WRITE, 0, 0, 0, NBD_EINVAL },
@@ -400,9 +409,10 @@ static void nbd_bad_requests_are_refused_with_the_right_error_and_service_goes_o
 		bench_begin(&b);
 		bench_connect(&b, structured);
 		for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-			uint32_t error = bad[i].flags == NBD_CMD_FLAG_DF && !structured ? NBD_EINVAL : bad[i].error;
+			bool no_df = bad[i].flags == NBD_CMD_FLAG_DF && !structured;
 
-			assert_int_equal(bench_ask(&b, bad[i].command, bad[i].flags, bad[i].offset, bad[i].len), error);
+			assert_int_equal(bench_ask(&b, bad[i].command, bad[i].flags, bad[i].offset, bad[i].len),
+					 no_df ? NBD_EINVAL : bad[i].error);
 		}
 		assert_int_equal(b.volume.reads + b.volume.writes + b.volume.discards + b.volume.zeros, 0);
 		assert_int_equal(bench_ask(&b, NBD_CMD_WRITE, 0, 0, 512), 0);
@@ -523,6 +533,14 @@ static void nbd_block_status_tells_data_from_holes(void **state)
 	assert_int_equal(r.data_len, NBD_EXTENTS_MAX * sizeof(struct nbd_extent));
 	for (unsigned i = 0; i < NBD_EXTENTS_MAX; i++)
 		assert_extent(&r, i, 4096, i & 1 ? 0 : NBD_STATE_HOLE | NBD_STATE_ZERO);
+	b.volume.map_max = 1024;		/* neighbours that are alike become one, and it ends at some time */
+	r = ask_status(&b, 0, 12288, 8192);
+	assert_int_equal(r.data_len, 2 * sizeof(struct nbd_extent));
+	assert_extent(&r, 0, 4096, NBD_STATE_HOLE | NBD_STATE_ZERO);
+	assert_extent(&r, 1, 4096, 0);
+	r = ask_status(&b, 0, VOLUME - MIB, MIB);
+	assert_int_equal(r.data_len, sizeof(struct nbd_extent));
+	assert_extent(&r, 0, NBD_EXTENTS_MAX * 1024, NBD_STATE_HOLE | NBD_STATE_ZERO);
 	bench_end(&b);
 }
 

@@ -26,7 +26,8 @@ static void add_session(struct script *s, uint64_t seed, uint32_t len_max, bool 
 	for (uint32_t i = 0; i < SCRIPTED; i++) {
 		unsigned command = commands[loopback_random(&dice) % 8];
 		uint32_t len = (uint32_t)(1 + loopback_random(&dice) % len_max);
-		uint64_t offset = i * (uint64_t)round_up(len_max, BLOCK_BYTES);	/* apart: they overtake each other */
+		/* Apart from each other, as they may be done in any order. */
+		uint64_t offset = i * (uint64_t)round_up(len_max, BLOCK_BYTES);
 
 		if (loopback_random(&dice) % 8 == 0)
 			offset = VOLUME - len / 2;
@@ -223,6 +224,57 @@ static void nbd_stream_replies_of_one_turn_are_sent_at_once(void **state)
 	free(s.bytes);
 }
 
+static void nbd_stream_small_and_large_replies_of_one_turn_are_all_sent(void **state)
+{
+	static const uint32_t lens[] = { 4000, 40000, 1, 17 * MIB, 16 << 10, (16 << 10) + 1, 4096 };
+	struct script s = { 0 };
+	struct bench b;
+	(void)state;
+
+	bench_begin(&b);
+	bench_connect(&b, true);
+	for (uint32_t i = 0; i < 7; i++)
+		bench_ask(&b, NBD_CMD_WRITE, 0, i * 100000, 5000);
+	for (uint32_t i = 0; i < 7; i++)
+		script_request(&s, NBD_CMD_READ, 0, i * 100000, lens[i], i);
+	b.hold = true;
+	bench_play(&b, &s);
+	while (memory_volume_step(&b.volume))
+		;
+	bench_run(&b);
+	for (uint32_t i = 0; i < 7; i++) {
+		struct reply r = bench_reply(&b);
+
+		assert_int_equal(r.number, i);
+		assert_int_equal(r.data_len, lens[i]);
+		assert_memory_equal(r.data, b.volume.bytes + i * 100000, lens[i]);
+	}
+	assert_true(bench_nothing_more(&b));
+	bench_end(&b);
+	free(s.bytes);
+}
+
+static void nbd_stream_replies_to_a_client_that_is_gone_are_dropped(void **state)
+{
+	struct script s = { 0 };
+	struct bench b;
+	(void)state;
+
+	bench_begin(&b);
+	bench_connect(&b, true);
+	b.loop.sockets[b.client].deaf = true;
+	for (uint32_t i = 0; i < 20; i++)
+		script_request(&s, NBD_CMD_READ, 0, i * 100000, i % 2 ? 4096 : 100000, i);
+	bench_play(&b, &s);
+	loopback_hang_up(&b.loop, b.client);
+	bench_run(&b);
+	assert_true(bench_is_cut_off(&b));
+	assert_int_equal(b.server->connection_count, 0);
+	assert_true(nbd_buffers_has(&b.server->buffers, b.server->buffers.page_count));
+	bench_end(&b);
+	free(s.bytes);
+}
+
 static void nbd_stream_with_room_for_one_request_all_are_served_in_turn(void **state)
 {
 	struct script s = { 0 };
@@ -242,7 +294,8 @@ static void nbd_stream_with_room_for_one_request_all_are_served_in_turn(void **s
 			if (n % 3)
 				script_write(&s, 0, (uint64_t)i * MIB * 4 + n * 16384, n % 2 ? 12288 : 1, n);
 			else
-				script_request(&s, n % 2 ? NBD_CMD_READ : NBD_CMD_BLOCK_STATUS, 0, n * 4096 + 1, 12288, n);
+				script_request(&s, n % 2 ? NBD_CMD_READ : NBD_CMD_BLOCK_STATUS, 0,
+					       n * 4096 + 1, 12288, n);
 		loopback_put(&b.loop, clients[i], s.bytes, s.len);
 	}
 	bench_run(&b);
@@ -433,6 +486,22 @@ static void nbd_stream_stop_waits_for_requests_in_flight(void **state)
 	free(s.bytes);
 }
 
+static void nbd_stream_stop_may_come_before_the_end_of_a_turn(void **state)
+{
+	struct script s = { 0 };
+	struct bench b;
+	(void)state;
+
+	bench_begin(&b);
+	bench_connect(&b, true);
+	b.hold = true;
+	script_request(&s, NBD_CMD_FLUSH, 0, 0, 0, 1);
+	bench_play(&b, &s);
+	memory_volume_step(&b.volume);
+	bench_end(&b);			/* the reply is queued, its send is not begun */
+	free(s.bytes);
+}
+
 static void nbd_stream_one_client_too_many_is_turned_away_and_may_come_back(void **state)
 {
 	struct bench b;
@@ -462,7 +531,8 @@ static void nbd_stream_one_client_too_many_is_turned_away_and_may_come_back(void
 static void nbd_stream_only_this_machine_is_listened_to(void **state)
 {
 	static const struct { const char *address; int error; } tried[] = {
-		{ "0.0.0.0:10809", -EPERM }, { "192.168.1.1:1", -EPERM }, { "[::]:1", -EPERM }, { "127.evil.org:1", -EPERM },
+		{ "0.0.0.0:10809", -EPERM }, { "192.168.1.1:1", -EPERM }, { "[::]:1", -EPERM },
+		{ "127.evil.org:1", -EPERM },
 		{ "example.org:1", -EPERM }, { "[::1%eth0]:1", -EPERM }, { "", -EINVAL }, { "unix:", -EINVAL },
 		{ "127.0.0.1", -EINVAL }, { "127.0.0.1:10809", 0 }, { "[::1]:10809", 0 }, { "127.1.2.3:1", 0 },
 		{ "unix:/x", 0 },
@@ -552,6 +622,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nbd_stream_a_refused_write_is_answered_when_all_its_data_has_come),
 	cmocka_unit_test(nbd_stream_a_thousand_requests_are_answered_once_each_in_any_order),
 	cmocka_unit_test(nbd_stream_replies_of_one_turn_are_sent_at_once),
+	cmocka_unit_test(nbd_stream_small_and_large_replies_of_one_turn_are_all_sent),
+	cmocka_unit_test(nbd_stream_replies_to_a_client_that_is_gone_are_dropped),
 	cmocka_unit_test(nbd_stream_with_room_for_one_request_all_are_served_in_turn),
 	cmocka_unit_test(nbd_stream_a_large_request_is_not_overtaken_for_ever),
 	cmocka_unit_test(nbd_stream_a_client_that_does_not_read_is_bounded_and_keeps_its_connection),
@@ -560,6 +632,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nbd_stream_disconnect_is_heeded_after_all_replies),
 	cmocka_unit_test(nbd_stream_last_replies_have_ten_seconds_to_be_taken),
 	cmocka_unit_test(nbd_stream_stop_waits_for_requests_in_flight),
+	cmocka_unit_test(nbd_stream_stop_may_come_before_the_end_of_a_turn),
 	cmocka_unit_test(nbd_stream_one_client_too_many_is_turned_away_and_may_come_back),
 	cmocka_unit_test(nbd_stream_only_this_machine_is_listened_to),
 	cmocka_unit_test(nbd_stream_without_memory_there_is_no_server_and_no_leak),
