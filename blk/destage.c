@@ -120,6 +120,24 @@ void destage_start(struct destage *d)
 	destage_step(d);
 }
 
+static void trace(struct destage *d, uint64_t first, uint64_t end)
+{
+	d->trace[d->traced++ % DESTAGE_TRACE] = (struct destage_range){ first, end };
+}
+
+bool destage_touched(const struct destage *d, uint64_t first, uint64_t end, uint64_t since)
+{
+	if (d->traced - since > DESTAGE_TRACE)
+		return true;
+	for (uint64_t i = since; i < d->traced; i++) {
+		const struct destage_range *range = &d->trace[i % DESTAGE_TRACE];
+
+		if (range->first < end && first < range->end)
+			return true;
+	}
+	return false;
+}
+
 /* ---- punch ---- */
 
 static void punch(struct destage *d)
@@ -140,6 +158,7 @@ static void punch(struct destage *d)
 				.offset = hole->first * BLOCK_BYTES,
 				.len = (hole->end - hole->first) * BLOCK_BYTES, .done = destage_punched,
 			};
+			trace(d, hole->first, hole->end);
 			d->io->submit(d->io, &p->op);
 		}
 		busy |= p->used;
@@ -206,6 +225,7 @@ static void stage_fill(struct destage *d, struct destage_stage *stage)
 
 static void stage_write(struct destage *d, struct destage_stage *stage)
 {
+	trace(d, stage->block, stage->block + stage->count);
 	stage->written = true;
 	stage->full = false;
 	stage->op = (struct io_op){

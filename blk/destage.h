@@ -26,6 +26,7 @@ enum {
 	DESTAGE_STAGE_BYTES = 1 << 20,
 	DESTAGE_ROUND_PAGES = 8192,	/* 32 MiB: a round takes a fraction of a second, so nobody waits long */
 	DESTAGE_PUNCHES = 16,		/* calls of fallocate in flight */
+	DESTAGE_TRACE = 256,		/* so many changes of the store are remembered, for reads that they overtake */
 };
 
 #define DESTAGE_STATES(X) X(IDLE) X(PUNCH) X(STAGE) X(SYNC) X(TAIL)
@@ -36,6 +37,8 @@ enum destage_state {
 };
 
 struct destage;
+
+struct destage_range { uint64_t first, end; };	/* blocks */
 
 struct destage_punch { struct io_op op; struct destage *destage; bool used; };
 
@@ -70,6 +73,8 @@ struct destage {
 	bool store_full;		/* waits for space; tried again by destage_retry() */
 	int failed;			/* -errno, for good */
 	void (*freed)(struct destage *d);	/* pages or journal were freed, or it failed */
+	struct destage_range trace[DESTAGE_TRACE];
+	uint64_t traced;		/* changes of the store begun so far */
 	uint64_t rounds, bytes, punched_bytes;
 };
 
@@ -84,6 +89,8 @@ void destage_start(struct destage *d);
 void destage_step(struct destage *d);
 /* Tries again what a full disk refused. */
 void destage_retry(struct destage *d);
+/* Whether the store's blocks [first, end) may have been changed since d->traced was @since. */
+bool destage_touched(const struct destage *d, uint64_t first, uint64_t end, uint64_t since);
 /* No op of it is in flight. */
 bool destage_quiet(const struct destage *d);
 /* Whether it is time for a round: pages or journal fill up. */

@@ -330,27 +330,52 @@ static void read_from_store_done(struct io_op *op, int64_t result)
 	read_go_on(v, request);
 }
 
-/* The next run of blocks that only the store knows, or the end. Before each read of the store memory is copied
- * too: a page may be given up (it is in the store by then) while the store is read elsewhere. */
+static void read_begin(struct volume *v, struct volume_request *request)
+{
+	request->progress = 0;
+	request->lsn = v->destage.traced;
+	read_overlay(v, request);
+	read_go_on(v, request);
+}
+
+enum { READ_TRIES = 16 };
+
+/* All its bytes are there. Memory is asked again: what changed meanwhile has a page, unless a destage has brought
+ * it to the store since and the page was given up. Then the read begins anew, so that what it returns is the
+ * volume as of one LSN. (A read that loses that race READ_TRIES times gets what it has: each block is right as
+ * of some moment since it was submitted.) */
+static void read_end(struct volume *v, struct volume_request *request)
+{
+	uint64_t first = request->offset / BLOCK_BYTES;
+	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+
+	if (request->stage < READ_TRIES && destage_touched(&v->destage, first, end, request->lsn)) {
+		read_begin(v, request);
+		return;
+	}
+	read_overlay(v, request);
+	request->lsn = v->applied;
+	if (request->stage)	/* we are in the store's done(), not in volume_submit() */
+		answer(v, request, 0);
+	else
+		answer_later(v, request, 0);
+}
+
+/* The next run of blocks that only the store knows, or the end. */
 static void read_go_on(struct volume *v, struct volume_request *request)
 {
 	uint64_t first = request->offset / BLOCK_BYTES, from = max_u64(request->progress, first), to;
 	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
 
-	read_overlay(v, request);
 	while (from < end && !needs_store(v, from))
 		from++;
 	for (to = from; to < end && (to - from) * BLOCK_BYTES < IO_LEN_MAX && needs_store(v, to); to++)
 		;
 	if (from == end) {
-		request->lsn = v->applied;	/* what the bytes are as of */
-		if (request->stage)	/* we are in the store's done(), not in volume_submit() */
-			answer(v, request, 0);
-		else
-			answer_later(v, request, 0);
+		read_end(v, request);
 		return;
 	}
-	request->stage = 1;
+	request->stage++;
 	request->io = (struct io_op){
 		.kind = IO_READ, .file = v->config.store, .offset = from * BLOCK_BYTES,
 		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
@@ -364,7 +389,7 @@ static void submit_read(struct volume *v, struct volume_request *request)
 	CHECK((uintptr_t)request->buffer % BLOCK_BYTES == 0);
 	v->reads++;
 	v->bytes_read += request->len;
-	read_go_on(v, request);
+	read_begin(v, request);
 }
 
 static void mapped(struct io_op *op, int64_t result)
