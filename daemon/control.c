@@ -20,7 +20,7 @@
 #include "say.h"
 #include "status_json.h"
 
-enum { STOP_PATIENCE_NS = 1000000000, ACCEPT_PAUSE_NS = 100000000 };
+enum { STOP_PATIENCE_NS = 1000000000, ACCEPT_PAUSE_NS = 1000000000 };
 
 enum client_state {
 	CLIENT_FREE,

@@ -350,8 +350,10 @@ static int listens_start(struct daemon *d)
 	snprintf(address, sizeof address, "unix:%s", d->paths.control);
 	res = control_listen(d->control, address);
 	if (res < 0)
-		return refuse_why(d, "control socket %s: %s; use a shorter --root (107 bytes in all), or remove what "
-				  "is there", d->paths.control, strerror(-res));
+		return refuse_why(d, "control socket %s: %s; %s", d->paths.control, strerror(-res),
+				  res == -EADDRINUSE ? "somebody else answers there, or it is no socket: remove it" :
+				  res == -EINVAL ? "the path is longer than 107 bytes: use a shorter --root" :
+						   "correct the directory's permissions");
 	return 0;
 }
 

@@ -384,12 +384,9 @@ static void ring_timer_that_is_cancelled_ends_at_once(void **state)
 
 static void soon_again(struct await *await)
 {
-	struct await *next = await + 1;
-
-	start(await->world, next, (struct io_op){ .kind = IO_SOON });
+	start(await->world, await + 1, (struct io_op){ .kind = IO_SOON });
 }
 
-/* A soon, then a read: the read is complete in the same turn (it needs no wait), and has its done() first. */
 static void ring_soon_comes_after_all_that_is_complete(void **state)
 {
 	struct world *w = *state;
@@ -781,36 +778,23 @@ static void ring_works_with_a_kernel_thread_that_polls(void **state)
 #define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-	FACT(ring_reads_what_was_written),
-	FACT(ring_reads_what_was_written_from_registered_memory),
-	FACT(ring_writes_durably),
-	FACT(ring_alloc_gives_zeros_again_after_free),
+	FACT(ring_reads_what_was_written), FACT(ring_reads_what_was_written_from_registered_memory),
+	FACT(ring_writes_durably), FACT(ring_alloc_gives_zeros_again_after_free),
 	FACT(ring_read_is_short_only_at_the_end_of_the_file),
-	FACT(ring_direct_read_ends_inside_the_last_sector),
-	FACT(ring_punch_makes_a_hole_that_map_finds),
-	FACT(ring_zero_reads_as_zeros),
-	FACT(ring_zero_writes_zeros_where_the_filesystem_cannot),
-	FACT(ring_op_of_no_length_has_nothing_to_do),
-	FACT(ring_goes_on_after_an_op_that_failed),
-	FACT(ring_takes_more_ops_than_its_queue_holds),
-	FACT(ring_file_table_says_when_it_is_full),
+	FACT(ring_direct_read_ends_inside_the_last_sector), FACT(ring_punch_makes_a_hole_that_map_finds),
+	FACT(ring_zero_reads_as_zeros), FACT(ring_zero_writes_zeros_where_the_filesystem_cannot),
+	FACT(ring_op_of_no_length_has_nothing_to_do), FACT(ring_goes_on_after_an_op_that_failed),
+	FACT(ring_takes_more_ops_than_its_queue_holds), FACT(ring_file_table_says_when_it_is_full),
 	FACT(ring_timers_end_in_the_order_of_their_deadlines),
-	FACT(ring_timer_that_is_cancelled_ends_at_once),
-	FACT(ring_soon_comes_after_all_that_is_complete),
-	FACT(ring_echoes_over_tcp),
-	FACT(ring_echoes_over_unix_sockets),
-	FACT(ring_echoes_over_ipv6),
-	FACT(ring_send_completes_whole_to_a_slow_reader),
-	FACT(ring_close_cancels_ops_in_flight),
+	FACT(ring_timer_that_is_cancelled_ends_at_once), FACT(ring_soon_comes_after_all_that_is_complete),
+	FACT(ring_echoes_over_tcp), FACT(ring_echoes_over_unix_sockets), FACT(ring_echoes_over_ipv6),
+	FACT(ring_send_completes_whole_to_a_slow_reader), FACT(ring_close_cancels_ops_in_flight),
 	FACT(ring_recv_that_is_cancelled_leaves_the_socket_usable),
 	FACT(ring_poll_tells_when_there_is_something_to_read),
-	FACT(ring_dial_is_refused_where_nobody_listens),
-	FACT(ring_dial_can_be_cancelled),
-	FACT(ring_refuses_what_is_no_address),
-	FACT(ring_listen_says_that_an_address_is_in_use),
+	FACT(ring_dial_is_refused_where_nobody_listens), FACT(ring_dial_can_be_cancelled),
+	FACT(ring_refuses_what_is_no_address), FACT(ring_listen_says_that_an_address_is_in_use),
 	FACT(ring_listen_replaces_a_socket_file_that_nobody_answers_on),
-	FACT(ring_knows_the_user_at_the_other_end_of_a_unix_socket),
-	FACT(ring_free_drops_what_only_waits),
+	FACT(ring_knows_the_user_at_the_other_end_of_a_unix_socket), FACT(ring_free_drops_what_only_waits),
 	FACT(ring_works_with_a_kernel_thread_that_polls),
 };
 TEST_GROUP(ring, tests)
