@@ -90,7 +90,8 @@ struct greeting {
 	uint8_t *in;			/* FRAME_HELLO_MAX */
 	uint32_t in_len;
 	uint64_t deadline_ns;
-	bool whole;			/* waits for the peer's old connection to be over */
+	bool whole;			/* waits for the old connection of `peer` to be over */
+	struct peer *peer;
 };
 enum { GREETINGS_MAX = 4 };
 
@@ -142,6 +143,8 @@ MUST_CHECK int listener_new(struct listener *l, struct volume *v);
 void listener_delete(struct listener *l);
 MUST_CHECK int listener_start(struct listener *l, const char *address);
 void listener_stop(struct listener *l);
+/* Hands whole greetings to their peers; every turn. */
+void listener_step(struct listener *l);
 void listener_tick(struct listener *l, uint64_t now);
 bool listener_quiet(const struct listener *l);
 

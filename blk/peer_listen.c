@@ -24,22 +24,38 @@ static struct peer *peer_named(struct volume *v, const char *name)
 	return NULL;
 }
 
-/* The HELLO is whole: hand the connection to the peer it names, once that one's old connection is over. */
-static void greeting_hand_over(struct greeting *g)
+/* The HELLO is whole. The newest connection of a peer counts: older ones, whose end the peer may have left long
+ * ago, would only come between. */
+static void greeting_whole(struct greeting *g, struct peer *p)
 {
-	struct volume *v = g->volume;
-	const struct frame_hello *hello = (const void *)(g->in + sizeof(struct frame_header));
-	struct peer *p = peer_named(v, hello->node);
-	int socket = g->socket;
+	struct listener *l = &g->volume->listener;
 
+	for (unsigned i = 0; i < GREETINGS_MAX; i++) {
+		struct greeting *other = &l->greetings[i];
+
+		if (other != g && other->whole && other->peer == p)
+			greeting_end(other);
+	}
 	if (p->socket >= 0 || p->dial.in_flight)
 		peer_drop(p, "it dialed anew", 0);
-	if (!peer_quiet(p))
-		return;
-	g->socket = -1;
-	g->whole = false;
-	peer_adopt(p, socket, hello);
-	g->in_len = 0;
+	g->whole = true;
+	g->peer = p;
+	listener_step(l);
+}
+
+void listener_step(struct listener *l)
+{
+	for (unsigned i = 0; i < GREETINGS_MAX; i++) {
+		struct greeting *g = &l->greetings[i];
+		int socket = g->socket;
+
+		/* Ops of the peer's old connection may still be on their way. */
+		if (!g->whole || g->peer->socket >= 0 || !peer_quiet(g->peer))
+			continue;
+		g->socket = -1;
+		g->whole = false;
+		peer_adopt(g->peer, socket, (const void *)(g->in + sizeof(struct frame_header)));
+	}
 }
 
 static void greeting_look(struct greeting *g)
@@ -67,8 +83,7 @@ static void greeting_look(struct greeting *g)
 		greeting_end(g);
 		return;
 	}
-	g->whole = true;
-	greeting_hand_over(g);
+	greeting_whole(g, peer_named(v, hello->node));
 }
 
 static void greeting_receive(struct greeting *g);
@@ -198,9 +213,7 @@ void listener_tick(struct listener *l, uint64_t now)
 	for (unsigned i = 0; i < GREETINGS_MAX; i++) {
 		struct greeting *g = &l->greetings[i];
 
-		if (g->socket >= 0 && g->whole)
-			greeting_hand_over(g);
-		else if (g->socket >= 0 && now > g->deadline_ns)
+		if (g->socket >= 0 && now > g->deadline_ns)
 			greeting_end(g);
 	}
 }

@@ -508,6 +508,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		close_batch(v);
 		volume_acks(v);
 		volume_role_step(v);
+		listener_step(&v->listener);
 		peer_follow_best(v);
 		for (unsigned i = 0; i < v->peer_count; i++) {
 			peer_process(&v->peers[i]);

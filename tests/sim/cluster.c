@@ -175,7 +175,7 @@ void cluster_up(struct cluster *c, unsigned node)
 	volume_open(n->volume, &n->open);
 }
 
-void cluster_crashed(struct cluster *c, unsigned node, bool power)
+static void crashed(struct cluster *c, unsigned node, bool power)
 {
 	struct node *n = &c->nodes[node];
 
@@ -194,7 +194,13 @@ void cluster_crash(struct cluster *c, unsigned node, bool power)
 {
 	world_note(c->world, "node %s %s", node_names[node], power ? "loses power" : "is killed");
 	machine_crash(c->nodes[node].machine, power);
-	cluster_crashed(c, node, power);
+	crashed(c, node, power);
+}
+
+void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool power)
+{
+	c->nodes[node].planned_power = power;
+	machine_crash_at(c->nodes[node].machine, disk_op, power);
 }
 
 int cluster_primary(struct cluster *c)
@@ -333,6 +339,11 @@ bool cluster_step(struct cluster *c)
 	clients_go_on(c);
 	oracle_observe(c);
 	stepped = world_step(c->world);
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (c->nodes[i].volume && machine_crashed(c->nodes[i].machine)) {
+			world_note(c->world, "node %s: the planned crash", node_names[i]);
+			crashed(c, i, c->nodes[i].planned_power);
+		}
 	oracle_observe(c);
 	if (stepped && world_events(c->world) % 16 == 0)
 		oracle_check_some(c);

@@ -41,8 +41,8 @@ void cluster_up(struct cluster *c, unsigned node);
 const char *cluster_open_why(struct cluster *c, unsigned node);
 int cluster_open_result(struct cluster *c, unsigned node);		/* 1: under way */
 void cluster_crash(struct cluster *c, unsigned node, bool power);
-/* Must be called when machine_crash_at() has hit. */
-void cluster_crashed(struct cluster *c, unsigned node, bool power);
+/* Plans a crash at that disk op of the node (machine_disk_ops()); cluster_step() carries it out. */
+void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool power);
 
 enum cluster_verb { CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE };
 /* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */

@@ -126,6 +126,24 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 	}
 }
 
+/* In memory; or in the journal's file, when a node died in the very turn that appended it. */
+static const struct record_header *record_at(struct cluster *c, struct node *n, uint64_t lsn)
+{
+	struct volume *v = n->volume;
+	struct position at = { .lsn = lsn };
+	const struct record_header *r;
+
+	if (lsn >= v->log.start)
+		return log_record(&v->log, lsn);
+	r = (const void *)(machine_disk_data(n->machine, n->journal) + journal_place(&v->geometry, lsn));
+	if (c->count)
+		memcpy(at.hash, c->lineage[c->count - 1].hash_after, HASH_BYTES);
+	if (record_look(r, v->geometry.segment_bytes - lsn % v->geometry.segment_bytes, &at, &v->geometry) != RECORD_GOOD)
+		cluster_breach(c, "P2: node %u has log at LSN %llu that does not follow the lineage", n->index,
+			       (unsigned long long)lsn);
+	return r;
+}
+
 void oracle_observe(struct cluster *c)
 {
 	int primary = cluster_primary(c);
@@ -141,7 +159,7 @@ void oracle_observe(struct cluster *c)
 		epoch_opened(c, n, history_last(&v->history));
 	}
 	while (lineage_end(c) < v->log.end.lsn)
-		lineage_add(c, log_record(&v->log, lineage_end(c)));
+		lineage_add(c, record_at(c, n, lineage_end(c)));
 }
 
 void oracle_acked(struct cluster *c, const struct client *client)
