@@ -86,18 +86,19 @@ enum record_finding record_look(const void *bytes, uint64_t avail, const struct 
 		return RECORD_SHORT;
 	if (from_le32(r->magic) != RECORD_MAGIC)
 		return RECORD_BLANK;
-	if (from_le32(r->volume_tag) != record_volume_tag(g))
-		return RECORD_FOREIGN;
-	if (from_le64(r->lsn) != at->lsn)
-		return RECORD_STALE;
-	if (from_le16(r->version) != RECORD_VERSION)
-		return RECORD_NEWER;
+	/* The sums come first: a torn header says nothing, not even whose it is. */
 	if (!lengths_hold(r, g))
 		return RECORD_TORN;
 	if (avail < record_wire_length(r))
 		return RECORD_SHORT;
 	if (!checksum_equal(crc_of(r), from_le32(r->crc)))
 		return RECORD_TORN;
+	if (from_le32(r->volume_tag) != record_volume_tag(g))
+		return RECORD_FOREIGN;
+	if (from_le64(r->lsn) != at->lsn)
+		return RECORD_STALE;
+	if (from_le16(r->version) != RECORD_VERSION)
+		return RECORD_NEWER;
 	if (memcmp(r->hash, at->hash, HASH_BYTES) != 0)
 		return RECORD_UNCHAINED;
 	return content_holds(r, g) ? RECORD_GOOD : RECORD_BAD;

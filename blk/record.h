@@ -103,10 +103,10 @@ uint32_t record_volume_tag(const struct geometry *g);
 enum record_finding {
 	RECORD_SHORT,		/* fewer bytes than it needs are at hand */
 	RECORD_BLANK,		/* no magic: never written, or torn */
-	RECORD_FOREIGN,		/* a record of another volume */
-	RECORD_STALE,		/* a record of another LSN: from an earlier lap of the ring */
-	RECORD_NEWER,		/* a version that we do not know */
 	RECORD_TORN,		/* lengths or CRC do not hold */
+	RECORD_FOREIGN,		/* whole, of another volume */
+	RECORD_STALE,		/* whole, of another LSN: from an earlier lap of the ring */
+	RECORD_NEWER,		/* whole, of a version that we do not know */
 	RECORD_UNCHAINED,	/* whole, but not the successor of what we have: from before a crash */
 	RECORD_BAD,		/* whole and chained, but its content breaks the rules above */
 	RECORD_GOOD,

@@ -395,7 +395,11 @@ void cluster_converge(struct cluster *c)
 			cluster_up(c, i);
 	}
 	while (!converged(c)) {
-		cluster_run_for(c, 200 * MILLISECONDS);
+		if (!cluster_run_for(c, 200 * MILLISECONDS))
+			cluster_breach(c, "P3: nothing is left to happen, and the nodes are not the same");
+		for (unsigned i = 0; i < c->options.nodes; i++)
+			if (c->nodes[i].open_result < 0)
+				cluster_breach(c, "node %s does not open: %s", node_names[i], c->nodes[i].open.why);
 		for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
 			cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
 		if (world_now(c->world) > limit)
