@@ -40,14 +40,14 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	struct io *io = v->io;
 	const struct geometry *g = &v->geometry;
 	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 5 * frame_bytes_max(g);
-	uint32_t stages = v->config.memory_bytes >= MEMORY_BYTES_MIN ? DESTAGE_STAGES : 2;
+	uint32_t stages = v->config.memory_bytes >= (32 << 20) ? DESTAGE_STAGES : 2;
 	uint64_t pages;
 
 	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES;
 	if (v->config.memory_bytes < fixed + fixed / 4) {
-		snprintf(why, WHY_BYTES, "memory: %llu bytes are too few for %u peers and segments of %u; give at least %llu",
-			 (unsigned long long)v->config.memory_bytes, v->config.peer_count, g->segment_bytes,
-			 (unsigned long long)(2 * fixed));
+		snprintf(why, WHY_BYTES, "memory: %llu bytes (without the front ends') are too few for %u peers and segments of "
+			 "%u; give %llu more", (unsigned long long)v->config.memory_bytes, v->config.peer_count,
+			 g->segment_bytes, (unsigned long long)(2 * fixed - v->config.memory_bytes));
 		return -EINVAL;
 	}
 	pages = (v->config.memory_bytes - fixed) / POOL_PAGE_COST;

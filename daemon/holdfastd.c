@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "config_text.h"
 #include "control.h"
 #include "loop.h"
 #include "nbd.h"
@@ -232,6 +233,27 @@ static int ring_start(struct daemon *d)
 	return 0;
 }
 
+/* `memory` is for all of it: what the front ends take is not the volume's. */
+static void memory_divide(struct daemon *d)
+{
+	uint64_t front_ends = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0);
+
+	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && front_ends < MEMORY_BYTES_MIN);
+	d->config.volume.memory_bytes -= front_ends;
+}
+
+/* Until the link between nodes is encrypted the operator is told each time. */
+static void plaintext_warn(struct daemon *d)
+{
+	char why[WHY_BYTES];
+
+	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
+		if (address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
+			say(d->io, IO_WARNING, "volume=%s peer=%s the link to %s is not encrypted; use it in a network that "
+			    "you trust, or through a tunnel", d->name, d->config.volume.peers[i].name,
+			    d->config.volume.peers[i].address);
+}
+
 static int files_give(struct daemon *d)
 {
 	int *fds[] = { &d->files.store, &d->files.journal, &d->files.meta };
@@ -286,6 +308,8 @@ static int start(struct daemon *d)
 	res = signals_watch(d);
 	if (res < 0)
 		return refuse_why(d, "signals: %s; report a bug", strerror(-res));
+	memory_divide(d);
+	plaintext_warn(d);
 	if (volume_new(&d->volume, d->io, &d->config.volume, d->why) < 0)
 		return refuse(d);
 	if (front_ends_new(d) < 0)
