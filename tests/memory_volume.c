@@ -76,8 +76,10 @@ static int run(struct memory_volume *m, struct volume_request *r)
 {
 	if (m->fail)
 		return m->fail;
-	if (r->op != VOLUME_READ && r->op != VOLUME_MAP && r->op != VOLUME_FLUSH && m->secondary)
+	if (r->op != VOLUME_READ && r->op != VOLUME_MAP && r->op != VOLUME_FLUSH && m->secondary) {
+		m->refused++;
 		return -EROFS;
+	}
 	m->fuas += r->flags == VOLUME_FUA;
 	switch (r->op) {
 	case VOLUME_READ:

@@ -17,6 +17,7 @@ struct memory_volume {
 	uint64_t map_max;		/* a MAP tells of at most so many bytes, unless it is 0 */
 	uint64_t seed;			/* 0: in order, else in an order made of it */
 	unsigned reads, writes, flushes, discards, zeros, maps, fuas;	/* done */
+	unsigned refused;		/* with -EROFS */
 };
 
 void memory_volume_init(struct memory_volume *m, uint64_t bytes);

@@ -476,6 +476,7 @@ static void nbd_a_secondary_is_read_only_and_a_demoted_primary_at_once(void **st
 	assert_int_equal(nbd_server_writers(b.server), 0);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(bench_ask(&b, writing[i], 0, 0, 512), NBD_EPERM);
+	assert_int_equal(b.volume.refused, 1);		/* it is not even asked */
 	assert_int_equal(bench_ask(&b, NBD_CMD_READ, 0, 0, 512), 0);
 	promoted_later = bench_connect_another(&b, false);
 	assert_true(b.server->connections[1].read_only);

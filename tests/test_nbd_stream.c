@@ -254,6 +254,63 @@ static void nbd_stream_small_and_large_replies_of_one_turn_are_all_sent(void **s
 	free(s.bytes);
 }
 
+static void nbd_stream_requests_in_flight_have_buffers_of_their_own(void **state)
+{
+	static const struct { uint64_t offset; uint32_t len; } reads[] = {
+		{ 0, 4096 }, { 1, 4096 }, { 0, 16 << 10 }, { 4095, 16 << 10 }, { 0, (16 << 10) + 1 }, { 0, 20480 },
+		{ 1, 20480 }, { 4095, 20482 }, { 4095, 1 }, { 4095, 2 },
+	};
+	struct script s = { 0 };
+	struct bench b;
+	(void)state;
+
+	bench_begin(&b);
+	bench_connect(&b, true);
+	b.hold = true;
+	for (uint32_t i = 0; i < 10; i++) {
+		script_request(&s, NBD_CMD_READ, 0, reads[i].offset, reads[i].len, i);
+		script_write(&s, 0, (i + 1) * MIB, 4096, i);		/* the buffer next to it */
+	}
+	bench_play(&b, &s);
+	b.hold = false;
+	bench_run(&b);
+	for (uint32_t i = 0; i < 10; i++)
+		bench_assert_written(&b, (i + 1) * MIB, 4096, i);
+	bench_end(&b);
+	free(s.bytes);
+}
+
+/* A kernel may still write and read them until it has said that it does not. */
+static void nbd_stream_buffers_stay_taken_until_the_ops_on_them_have_ended(void **state)
+{
+	(void)state;
+	for (int sending = 0; sending < 2; sending++) {
+		struct script s = { 0 };
+		bool stopped = false;
+		struct bench b;
+
+		bench_begin(&b);
+		bench_connect(&b, true);
+		b.loop.sockets[b.client].deaf = true;
+		if (sending)
+			script_request(&s, NBD_CMD_READ, 0, 0, 100000, 1);
+		else
+			script_write(&s, 0, 0, 300000, 1);
+		s.len -= sending ? 0 : 100000;
+		bench_play(&b, &s);
+		nbd_server_stop(b.server, bench_stop_done, &stopped);
+		assert_true(bench_is_cut_off(&b));
+		assert_false(nbd_buffers_has(&b.server->buffers, b.server->buffers.page_count));
+		bench_run(&b);
+		assert_true(stopped);
+		assert_true(nbd_buffers_has(&b.server->buffers, b.server->buffers.page_count));
+		nbd_server_free(b.server);
+		memory_volume_end(&b.volume);
+		loopback_end(&b.loop);
+		free(s.bytes);
+	}
+}
+
 static void nbd_stream_replies_to_a_client_that_is_gone_are_dropped(void **state)
 {
 	struct script s = { 0 };
@@ -337,6 +394,35 @@ static void nbd_stream_a_large_request_is_not_overtaken_for_ever(void **state)
 	bench_run(&b);
 	b.client = small;
 	assert_false(bench_is_cut_off(&b));
+	bench_end(&b);
+	free(s.bytes);
+}
+
+static void nbd_stream_a_newcomer_queues_behind_those_who_wait(void **state)
+{
+	struct script s = { 0 };
+	struct bench b;
+	(void)state;
+
+	bench_begin_sized(&b, 3, 8 * BLOCK_BYTES);
+	bench_connect(&b, true);
+	b.hold = true;
+	for (uint32_t n = 0; n < 8; n++)
+		script_request(&s, NBD_CMD_READ, 0, 0, 4096, n);
+	bench_play(&b, &s);
+	bench_connect_another(&b, true);
+	script_request(&s, NBD_CMD_READ, 0, 0, 6 * BLOCK_BYTES, 8);
+	bench_play(&b, &s);
+	memory_volume_step(&b.volume);
+	bench_run(&b);
+	assert_int_equal(b.volume.queued, 7);		/* a page is free, too little for who waits */
+	bench_connect_another(&b, true);
+	script_request(&s, NBD_CMD_READ, 0, 0, 4096, 9);
+	bench_play(&b, &s);
+	assert_int_equal(b.volume.queued, 7);
+	b.hold = false;
+	bench_run(&b);
+	assert_int_equal(bench_reply(&b).number, 9);
 	bench_end(&b);
 	free(s.bytes);
 }
@@ -623,9 +709,12 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nbd_stream_a_thousand_requests_are_answered_once_each_in_any_order),
 	cmocka_unit_test(nbd_stream_replies_of_one_turn_are_sent_at_once),
 	cmocka_unit_test(nbd_stream_small_and_large_replies_of_one_turn_are_all_sent),
+	cmocka_unit_test(nbd_stream_requests_in_flight_have_buffers_of_their_own),
+	cmocka_unit_test(nbd_stream_buffers_stay_taken_until_the_ops_on_them_have_ended),
 	cmocka_unit_test(nbd_stream_replies_to_a_client_that_is_gone_are_dropped),
 	cmocka_unit_test(nbd_stream_with_room_for_one_request_all_are_served_in_turn),
 	cmocka_unit_test(nbd_stream_a_large_request_is_not_overtaken_for_ever),
+	cmocka_unit_test(nbd_stream_a_newcomer_queues_behind_those_who_wait),
 	cmocka_unit_test(nbd_stream_a_client_that_does_not_read_is_bounded_and_keeps_its_connection),
 	cmocka_unit_test(nbd_stream_who_holds_what_others_wait_for_and_does_not_read_is_cut_off),
 	cmocka_unit_test(nbd_stream_who_holds_what_others_wait_for_and_does_not_send_is_cut_off),

@@ -159,7 +159,7 @@ static void stopped(void *context)
 static void play(int socket, unsigned choice, unsigned seed)
 {
 	if (choice & FUZZ_SPLIT)
-		loop.recv_max = seed ? seed : UINT64_MAX;
+		loop.recv_max = seed ? seed + stream_len / 4096 : UINT64_MAX;
 	if (choice & FUZZ_SHUFFLE)
 		volume.seed = seed + 1;
 	if (choice & FUZZ_FAIL)
