@@ -52,7 +52,12 @@ void holes_add(struct holes *h, const struct hole *hole)
 			merged.end = max_u64(merged.end, old->end);
 			merged.lsn = min_u64(merged.lsn, old->lsn);
 			merged.lsn_end = max_u64(merged.lsn_end, old->lsn_end);
-		} else if (old->first < hole->first) {
+			continue;
+		}
+		/* The new one is owed to the store in place of what it covers: it is as old as that. */
+		if (old->first < hole->end && hole->first < old->end)
+			merged.lsn = min_u64(merged.lsn, old->lsn);
+		if (old->first < hole->first) {
 			parts[count] = *old;
 			parts[count++].end = min_u64(old->end, hole->first);
 		}

@@ -9,7 +9,8 @@
 
 enum { HOLES_MAX = 1024 };	/* 40 KiB, and as many calls of fallocate in one destage round */
 
-/* Blocks [first, end), emptied by the records [lsn, lsn_end). */
+/* Blocks [first, end), emptied by a record that ends at lsn_end. lsn: of the oldest record that it stands for, its
+ * own or one whose effect it took the place of. */
 struct hole {
 	uint64_t first, end;
 	uint64_t lsn, lsn_end;
@@ -20,7 +21,7 @@ struct holes { uint32_t count; struct hole at[HOLES_MAX]; };
 
 /* Room for @more calls of holes_add(), whatever they overlap. */
 bool holes_have_room(const struct holes *h, uint32_t more);
-/* The new range takes the place of what it overlaps. */
+/* The new range takes the place of what it overlaps, and its age. */
 void holes_add(struct holes *h, const struct hole *hole);
 bool holes_have(const struct holes *h, uint64_t block);
 /* First border (start or end of a hole) behind @block, or UINT64_MAX. */

@@ -7,6 +7,8 @@
 
 #include "volume_private.h"
 
+enum { COMMIT_NEWS_NS = 5000000 };
+
 /* Where the next frame's body goes. */
 static void *body(struct peer *p)
 {
@@ -204,10 +206,12 @@ void peer_news(struct peer *p)
 		case MODE_D: p->say_ack |= durable || applied; break;
 		}
 	}
-	/* A flush that came after its log was sent; and in mode D readers there wait for the commit LSN. */
+	/* A flush that came after its log was sent. And the commit LSN, which readers there wait for: in mode D at
+	 * once, as a write here waits for them; else, when no log is there to carry it, now and then. */
 	if (p->sourcing && p->cursor.at.lsn == v->log.closed.lsn)
 		p->say_ping |= (v->flush_wanted > p->want_durable_sent && v->flush_wanted > p->durable) ||
-			       (p->config->mode == MODE_D && p->commit_sent != v->commit);
+			       (p->commit_sent != v->commit && (p->config->mode == MODE_D ||
+								volume_now(v) - p->sent_ns > COMMIT_NEWS_NS));
 	if ((p->say_ack || p->say_ping) && !p->send.in_flight)
 		volume_turn_soon(v);
 }

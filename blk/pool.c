@@ -285,15 +285,21 @@ static struct page *page_for(struct pool *pool, uint64_t block, bool whole)
 	return page;
 }
 
-static void drop_page(struct pool *pool, struct page *page, uint64_t lsn, uint64_t lsn_end)
+/* @hole takes the place of the page. What the page held is no longer owed to the store, but only because this
+ * hole is: so the hole is as old as the oldest record it replaces, and the tail waits for it as it would have
+ * waited for the page. (Else a replay that begins behind that record and ends before the hole's own would show
+ * a block that never was.) */
+static void drop_page(struct pool *pool, struct page *page, struct hole *hole, uint64_t lsn)
 {
+	if (page->state == PAGE_DIRTY)
+		hole->lsn = min_u64(hole->lsn, page->lsn_first);
 	if (!page->writing) {
 		page_free(pool, page);
 		return;
 	}
 	/* Its older bytes are on their way to the store: they must be overwritten after that, not before. */
 	memset(page->data, 0, BLOCK_BYTES);
-	page_dirty(pool, page, lsn, lsn_end);
+	page_dirty(pool, page, lsn, hole->lsn_end);
 }
 
 static void make_hole(struct pool *pool, uint64_t first, uint64_t end, bool keep_space, uint64_t lsn,
@@ -306,14 +312,14 @@ static void make_hole(struct pool *pool, uint64_t first, uint64_t end, bool keep
 			struct page *page = pool_find(pool, block);
 
 			if (page)
-				drop_page(pool, page, lsn, lsn_end);
+				drop_page(pool, page, &hole, lsn);
 		}
 	} else {
 		for (uint64_t i = 0; i < pool->page_count; i++) {
 			struct page *page = &pool->pages[i];
 
 			if (page->state != PAGE_FREE && page->block >= first && page->block < end)
-				drop_page(pool, page, lsn, lsn_end);
+				drop_page(pool, page, &hole, lsn);
 		}
 	}
 	holes_add(pool->holes, &hole);
