@@ -109,7 +109,7 @@ void peer_drop(struct peer *p, const char *why, uint64_t delay_ns)
 	p->say_hello = p->say_start = p->say_ack = p->say_ping = p->say_role = p->say_error = false;
 	p->in_at = p->in_len = 0;
 	p->log_left = 0;
-	p->redial_ns = volume_now(v) + delay_ns;
+	p->redial_ns = max_u64(p->redial_ns, volume_now(v) + delay_ns);
 	if (p->state != PEER_REFUSED)
 		peer_move(p, PEER_OFFLINE, why);
 	if (was_source)
@@ -159,6 +159,18 @@ void peer_adopt(struct peer *p, int socket, const struct frame_hello *hello)
 	peer_receive_start(p);
 }
 
+void peer_dial(struct peer *p, uint64_t now)
+{
+	struct volume *v = p->volume;
+
+	if (!p->dials || p->socket >= 0 || !peer_quiet(p) || now < p->redial_ns)
+		return;
+	p->redial_ns = now + TICK_NS;	/* a connection that ends at once is not made anew at once */
+	p->deadline_ns = now + v->config.peer_timeout_ns;
+	p->dial = (struct io_op){ .kind = IO_DIAL, .address = p->config->address, .done = peer_dialed };
+	v->io->submit(v->io, &p->dial);
+}
+
 void peer_tick(struct peer *p, uint64_t now)
 {
 	struct volume *v = p->volume;
@@ -168,11 +180,6 @@ void peer_tick(struct peer *p, uint64_t now)
 	if (p->socket < 0) {
 		if (p->dial.in_flight && now > p->deadline_ns)
 			v->io->cancel(v->io, &p->dial);
-		if (!p->dials || !peer_quiet(p) || now < p->redial_ns)
-			return;
-		p->deadline_ns = now + timeout;
-		p->dial = (struct io_op){ .kind = IO_DIAL, .address = p->config->address, .done = peer_dialed };
-		v->io->submit(v->io, &p->dial);
 		return;
 	}
 	if (!p->met || p->closing) {

@@ -45,7 +45,7 @@ struct peer {
 	struct io_op dial, recv, send;
 	uint64_t redial_ns;		/* not before */
 	uint64_t deadline_ns;		/* of dial and handshake */
-	uint64_t heard_ns, sent_ns;	/* 0 = never */
+	uint64_t heard_ns, sent_ns, met_ns;	/* 0 = never */
 	bool closing;			/* an error is on its way out: close after it */
 
 	uint8_t *in;			/* in_bytes; [in_at, in_len) is not consumed yet */
@@ -104,7 +104,9 @@ struct listener {
 
 MUST_CHECK int peer_new(struct peer *p, struct volume *v, const struct volume_peer_config *config);
 void peer_delete(struct peer *p);
-/* Dials when it is time, ends what has timed out, pings. Called every tick. */
+/* Dials if that is our part and it is time; every turn. */
+void peer_dial(struct peer *p, uint64_t now);
+/* Ends what has timed out, pings; every tick. */
 void peer_tick(struct peer *p, uint64_t now);
 /* Ends the connection (and dials anew after @delay_ns). @why is for the operator; "" says nothing. */
 void peer_drop(struct peer *p, const char *why, uint64_t delay_ns);

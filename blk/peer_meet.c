@@ -180,7 +180,7 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	struct history_meeting meeting;
 
 	p->met = true;
-	p->heard_ns = volume_now(v);
+	p->heard_ns = p->met_ns = volume_now(v);
 	p->commit_sent = p->want_durable_sent = 0;
 	p->ack_sent = (struct frame_ack){ 0 };
 	if (!same_volume(p, hello))

@@ -502,6 +502,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 
 	(void)result;
 	answer_finished(v);
+	volume_calls_answer(v);
 	if (v->state == VOLUME_OPEN || v->state == VOLUME_CLOSING) {
 		volume_pump(v);
 		volume_apply_step(v);
@@ -511,6 +512,8 @@ static void volume_turn(struct io_op *op, int64_t result)
 		listener_step(&v->listener);
 		peer_follow_best(v);
 		for (unsigned i = 0; i < v->peer_count; i++) {
+			if (v->state == VOLUME_OPEN)
+				peer_dial(&v->peers[i], volume_now(v));
 			peer_process(&v->peers[i]);
 			peer_news(&v->peers[i]);
 			peer_send(&v->peers[i]);

@@ -86,6 +86,7 @@ int volume_new(struct volume **out, struct io *io, const struct volume_config *c
 	list_init(&v->acks);
 	list_init(&v->flushes);
 	list_init(&v->finished);
+	list_init(&v->answered);
 	journal_init(&v->journal, io, config->journal, &v->geometry, &v->log, volume_journal_moved);
 	snprintf(why, WHY_BYTES, "memory: not enough for what `memory =` asks");
 	result = allot(v, why);
@@ -130,6 +131,7 @@ static void open_end(struct volume *v, int result)
 
 	v->opening = NULL;
 	v->state = result ? VOLUME_CLOSED : VOLUME_OPEN;
+	v->opened_ns = volume_now(v);
 	if (!result)
 		volume_tick_start(v);
 	call->done(call, result);
@@ -387,7 +389,8 @@ static bool all_quiet(const struct volume *v)
 			return false;
 	return listener_quiet(&v->listener) && !journal_busy(&v->journal) && destage_quiet(&v->destage) &&
 	       !v->meta.op.in_flight && !v->apply.op.in_flight && v->pool.loading_count == 0 &&
-	       v->requests_in_flight == 0;
+	       v->requests_in_flight == 0 && v->change.step == ROLE_STEP_NONE && !v->expecting &&
+	       list_empty(&v->answered);
 }
 
 /* Batch closed and durable, everything applied is in the store, meta says so. */

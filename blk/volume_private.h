@@ -109,6 +109,10 @@ struct volume {
 	uint64_t close_ticket;
 
 	struct role_change change;
+	struct list answered;		/* calls, told at the end of the turn */
+	struct volume_call *expecting;	/* waits for peers that are about to come back, then runs as */
+	void (*expecting_verb)(struct volume *v, struct volume_call *call);
+	uint64_t opened_ns;
 	void (*on_role)(void *context, enum volume_role role);
 	void *on_role_context;
 
@@ -142,6 +146,7 @@ void volume_close_step(struct volume *v);
 
 /* volume_role.c */
 void volume_role_step(struct volume *v);
+void volume_calls_answer(struct volume *v);
 void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text);
 void volume_role_lost(struct peer *p);		/* its connection ended */
 void volume_role_met(struct peer *p);		/* its HELLO was taken */

@@ -16,13 +16,34 @@
 
 #include "volume_private.h"
 
-enum { ROLE_WAIT_NS = 1000000000 };	/* on top of the peer timeout */
+enum {
+	ROLE_WAIT_NS = 1000000000,	/* on top of the peer timeout */
+	ROLE_EXPECT_NS = 2000000000,	/* a peer that was heard so lately is about to come back */
+};
 
 static void step_start(struct volume *v, enum role_step step)
 {
 	v->change.step = step;
 	v->change.deadline_ns = volume_now(v) + v->config.peer_timeout_ns + ROLE_WAIT_NS;
 	volume_turn_soon(v);
+}
+
+/* Calls are answered at the end of the turn, never from inside themselves. */
+static void call_answer(struct volume *v, struct volume_call *call, int result)
+{
+	call->result = result;
+	list_append(&v->answered, &call->link);
+	volume_turn_soon(v);
+}
+
+void volume_calls_answer(struct volume *v)
+{
+	while (!list_empty(&v->answered)) {
+		struct volume_call *call = list_entry(list_first(&v->answered), struct volume_call, link);
+
+		list_remove(&call->link);
+		call->done(call, call->result);
+	}
 }
 
 /* The change is over. @why is the sentence that the operator gets. */
@@ -38,7 +59,7 @@ static void change_end(struct volume *v, int result, const char *why)
 		peer_say_role(change.peer, ROLE_SWITCHOVER_NO, 0, NULL, why);
 	if (change.call) {
 		snprintf(change.call->why, WHY_BYTES, "%s", why);
-		change.call->done(change.call, result);
+		call_answer(v, change.call, result);
 	}
 	volume_turn_soon(v);
 }
@@ -89,6 +110,47 @@ void volume_step_down(struct volume *v, const char *why)
 		change_end(v, -EPERM, "a newer epoch was opened elsewhere");
 	if (v->on_role)
 		v->on_role(v->on_role_context, v->role);
+}
+
+/* ---- peers that are about to come back ----------------------------------------------------------------- */
+
+static bool peer_expected(struct volume *v)
+{
+	uint64_t now = volume_now(v);
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+
+		if (!peer_connected(p) && p->state != PEER_REFUSED &&
+		    now - max_u64(p->heard_ns, v->opened_ns) < ROLE_EXPECT_NS)
+			return true;
+		if (v->role == ROLE_PRIMARY && p->state == PEER_IDLE && now - p->met_ns < ROLE_EXPECT_NS)
+			return true;	/* it will follow us in a moment */
+	}
+	return false;
+}
+
+/* Every change of role makes all nodes meet anew, which takes a moment; so does a start. A command given just
+ * then waits for that, and is not refused for it. True: @verb runs again, later. */
+static bool expect_peers(struct volume *v, struct volume_call *call,
+			 void (*verb)(struct volume *v, struct volume_call *call))
+{
+	if (v->expecting || v->state != VOLUME_OPEN || v->failed || !peer_expected(v))
+		return false;
+	v->expecting = call;
+	v->expecting_verb = verb;
+	return true;
+}
+
+static void expect_step(struct volume *v)
+{
+	struct volume_call *call = v->expecting;
+
+	if (!call || (peer_expected(v) && v->state == VOLUME_OPEN && !v->failed))
+		return;
+	v->expecting_verb(v, call);
+	/* It did not wait again, as nobody is expected any more. */
+	v->expecting = NULL;
 }
 
 /* ---- promote ---------------------------------------------------------------------------------------- */
@@ -161,12 +223,14 @@ void volume_promote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call->done(call, 0);
+		call_answer(v, call, 0);
 		return;
 	}
+	if (!call->force && expect_peers(v, call, volume_promote))
+		return;
 	result = promote_refusal(v, call, call->why);
 	if (result)
-		call->done(call, result);
+		call_answer(v, call, result);
 	else
 		promote_start(v, call, NULL);
 }
@@ -240,12 +304,12 @@ void volume_demote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role != ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is secondary already");
-		call->done(call, 0);
+		call_answer(v, call, 0);
 		return;
 	}
 	if (v->change.step != ROLE_STEP_NONE) {
 		snprintf(call->why, WHY_BYTES, "another change of role is under way; try again when it is over");
-		call->done(call, -EBUSY);
+		call_answer(v, call, -EBUSY);
 		return;
 	}
 	v->frozen = true;
@@ -328,6 +392,8 @@ void volume_switchover(struct volume *v, struct volume_call *call)
 	int result;
 
 	call->why[0] = 0;
+	if (expect_peers(v, call, volume_switchover))
+		return;
 	if (strcmp(call->node, v->geometry.node) == 0 && v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
 		result = 0;
@@ -343,7 +409,7 @@ void volume_switchover(struct volume *v, struct volume_call *call)
 		result = handover_start(v, call, p, call->why);
 	}
 	if (result != -EINPROGRESS)
-		call->done(call, result);
+		call_answer(v, call, result);
 }
 
 static void step_drain(struct volume *v)
@@ -425,7 +491,7 @@ void volume_failover(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call->done(call, 0);
+		call_answer(v, call, 0);
 		return;
 	}
 	for (unsigned i = 0; i < v->peer_count && !result; i++) {
@@ -441,13 +507,13 @@ void volume_failover(struct volume *v, struct volume_call *call)
 		result = -EPERM;
 	} else if (!result && call->dry_run) {
 		snprintf(call->why, WHY_BYTES, "%s", note);
-		call->done(call, 0);
+		call_answer(v, call, 0);
 		return;
 	}
 	if (!result)
 		result = promote_refusal(v, call, call->why);
 	if (result) {
-		call->done(call, result);
+		call_answer(v, call, result);
 		return;
 	}
 	promote_start(v, call, NULL);
@@ -461,11 +527,11 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (!p) {
 		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node, v->config.name);
-		call->done(call, -ENOENT);
+		call_answer(v, call, -ENOENT);
 		return;
 	}
 	peer_drop(p, "asked to reconnect", 0);
-	call->done(call, 0);
+	call_answer(v, call, 0);
 }
 
 /* ---- what peers say ----------------------------------------------------------------------------------- */
@@ -646,6 +712,7 @@ static void overdue(struct volume *v)
 void volume_role_step(struct volume *v)
 {
 	promises_give(v);
+	expect_step(v);
 	if (v->change.step == ROLE_STEP_NONE)
 		return;
 	if (v->failed || v->state != VOLUME_OPEN) {

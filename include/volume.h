@@ -57,6 +57,7 @@ struct volume_call {
 	 * that may be empty (what was done, what may be lost). */
 	char why[WHY_BYTES];
 	struct list link;		/* the volume's own */
+	int result;
 };
 
 /* Reads meta and journal, replays, starts to listen and to dial. The node comes up as secondary.
