@@ -105,9 +105,9 @@ enum record_finding {
 	RECORD_BLANK,		/* no magic: never written, or torn */
 	RECORD_FOREIGN,		/* a record of another volume */
 	RECORD_STALE,		/* a record of another LSN: from an earlier lap of the ring */
-	RECORD_NEWER,		/* a version that we do not know */
-	RECORD_TORN,		/* lengths or CRC do not hold */
+	RECORD_TORN,		/* lengths or CRC do not hold; their rules are the same in every version */
 	RECORD_UNCHAINED,	/* whole, but not the successor of what we have: from before a crash */
+	RECORD_NEWER,		/* whole and chained, of a version that we do not know */
 	RECORD_BAD,		/* whole and chained, but its content breaks the rules above */
 	RECORD_GOOD,
 	RECORD_FINDINGS
