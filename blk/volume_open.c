@@ -177,6 +177,9 @@ static int take_header(struct volume *v)
 	if (result)
 		return result;
 	v->scan_end = v->meta.tail;
+	/* Meta may know an epoch whose record was lost with the power; another may stand there by now. The scan
+	 * finds all that are in the log. */
+	history_truncate(&v->history, v->meta.tail.lsn);
 	log_start_at(&v->log, &v->meta.tail);
 	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.tail.lsn);
 	v->apply.limit = v->meta.tail.lsn + v->geometry.journal_bytes;
@@ -313,6 +316,7 @@ static void scan_synced(struct io_op *op, int64_t result)
 	log_start_at(&v->log, &v->scan_end);
 	journal_start_at(&v->journal, v->meta.tail.lsn, v->scan_end.lsn);
 	history_truncate(&v->history, v->scan_end.lsn);
+	v->commit = min_u64(v->commit, v->scan_end.lsn);
 	v->log.epoch = history_last_number(&v->history);
 	v->meta.promised = max_u64(v->meta.promised, v->log.epoch);
 	v->apply.limit = UINT64_MAX;
