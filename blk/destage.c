@@ -95,12 +95,33 @@ static int compare_blocks(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Up to where the store will hold the log once all older than @oldest is synced; NULL: no further than now. */
+static const struct position *tail_next(const struct destage *d, uint64_t oldest)
+{
+	const struct log *log = d->journal->log;
+	const struct log_mark *mark = log_mark_below(log, oldest);
+	const struct position *next = oldest == log->closed.lsn ? &log->closed : mark ? &mark->at : NULL;
+
+	return next && next->lsn > d->meta->tail.lsn ? next : NULL;
+}
+
+/* Records that change no page (epochs, pads) fill the journal too; a round without pages gives their room back. */
+static bool tail_lags(struct destage *d)
+{
+	if (!destage_due(d))
+		return false;
+	journal_want_durable(d->journal, d->journal->log->closed.lsn);
+	return tail_next(d, min_u64(*d->applied, d->journal->durable)) != NULL;
+}
+
 void destage_start(struct destage *d)
 {
 	struct holes *holes = d->pool->holes;
 	struct list *link;
 
-	if (d->state != DESTAGE_IDLE || d->failed || d->journal->failed || !pool_dirty(d->pool))
+	if (d->state != DESTAGE_IDLE || d->failed || d->journal->failed || d->meta->failed)
+		return;
+	if (!pool_dirty(d->pool) && !tail_lags(d))
 		return;
 	CHECK(d->pool->holes_now->count == 0);
 	d->pool->holes = d->pool->holes_now;
@@ -293,19 +314,15 @@ void destage_retry(struct destage *d)
 static void destage_synced(struct io_op *op, int64_t result)
 {
 	struct destage *d = container_of(op, struct destage, sync);
-	const struct log *log = d->journal->log;
 	uint64_t solid = min_u64(*d->applied, d->journal->durable);
-	uint64_t oldest = pool_oldest(d->pool, solid);
-	const struct log_mark *mark = log_mark_below(log, oldest);
+	const struct position *next = tail_next(d, pool_oldest(d->pool, solid));
 
 	if (result < 0) {
 		fail(d, result);
 		return;
 	}
-	if (oldest == log->closed.lsn)
-		d->meta->tail = log->closed;
-	else if (mark && mark->at.lsn > d->meta->tail.lsn)
-		d->meta->tail = mark->at;
+	if (next)
+		d->meta->tail = *next;
 	d->meta->reach = max_u64(d->meta->reach, solid);
 	d->ticket = meta_save(d->meta);
 	d->state = DESTAGE_TAIL;

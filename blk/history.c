@@ -22,7 +22,7 @@ bool history_check(const struct history *h)
 	for (uint32_t i = 0; i < h->count; i++) {
 		const struct epoch_entry *e = &h->epochs[i];
 
-		if (from_le64(e->number) == 0 || e->node[0] == 0 || memchr(e->node, 0, NAME_BYTES) == NULL)
+		if (from_le64(e->number) == 0 || from_le64(e->number) >= EPOCH_NUMBER_MAX || e->node[0] == 0 || memchr(e->node, 0, NAME_BYTES) == NULL)
 			return false;
 		if (i > 0 && (from_le64(e->number) <= from_le64(e[-1].number) ||
 			      from_le64(e->start) <= from_le64(e[-1].start)))
@@ -59,7 +59,8 @@ void history_truncate(struct history *h, uint64_t end)
 
 bool history_follows(const struct history *h, const struct epoch_entry *epoch, const struct position *at)
 {
-	return from_le64(epoch->number) > history_last_number(h) && from_le64(epoch->start) == at->lsn &&
+	return from_le64(epoch->number) > history_last_number(h) && from_le64(epoch->number) < EPOCH_NUMBER_MAX &&
+	       from_le64(epoch->start) == at->lsn &&
 	       memcmp(epoch->hash, at->hash, HASH_BYTES) == 0 && epoch->node[0] != 0 &&
 	       memchr(epoch->node, 0, NAME_BYTES) != NULL;
 }

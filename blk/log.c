@@ -38,13 +38,13 @@ static void mark_add(struct log *log, const struct position *at)
 {
 	if (log->mark_count && log->marks[log->mark_count - 1].at.lsn >= at->lsn)
 		return;
-	if (log->mark_skipped++ % log->mark_gap != 0)
+	/* So far apart that half of them span the journal: what is forgotten is not in it any more. */
+	if (log->mark_count &&
+	    at->lsn - log->marks[log->mark_count - 1].at.lsn < log->geometry->journal_bytes / (LOG_MARKS / 2))
 		return;
 	if (log->mark_count == LOG_MARKS) {
-		for (uint32_t i = 0; i < LOG_MARKS / 2; i++)
-			log->marks[i] = log->marks[2 * i + 1];
 		log->mark_count = LOG_MARKS / 2;
-		log->mark_gap *= 2;
+		memmove(log->marks, log->marks + LOG_MARKS / 2, log->mark_count * sizeof *log->marks);
 	}
 	log->marks[log->mark_count++] = (struct log_mark){ *at, log->records, log->wall_ns };
 }
@@ -59,8 +59,6 @@ void log_start_at(struct log *log, const struct position *end)
 		log->segment_pads[i] = UINT64_MAX;
 	while (log->mark_count && log->marks[log->mark_count - 1].at.lsn >= end->lsn)
 		log->mark_count--;
-	log->mark_gap = log->mark_count ? log->mark_gap : 1;
-	log->mark_skipped = 0;
 	mark_add(log, end);
 }
 
@@ -235,8 +233,6 @@ void log_note(struct log *log, const struct record_header *r, const struct posit
 	log->records++;
 	log->wall_ns = from_le64(r->wall_ns);
 	log->epoch = from_le64(r->epoch);
-	if (!log->mark_gap)
-		log->mark_gap = 1;
 	if (after->lsn % log->geometry->journal_block == 0)
 		mark_add(log, after);
 }

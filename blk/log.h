@@ -18,7 +18,7 @@
 #include "io.h"
 #include "record.h"
 
-enum { LOG_MARKS = 2048 };	/* x 48 bytes; a journal of 256 MiB is then known every 128 KiB */
+enum { LOG_MARKS = 2048 };	/* x 48 bytes; a journal of 256 MiB is then known every 256 KiB, however long it runs */
 
 /* What is known of the end of some batch. */
 struct log_mark {
@@ -51,8 +51,8 @@ struct log {
 	uint64_t records_closed;
 	uint64_t wall_ns;		/* of the newest record */
 	uint64_t *segment_pads;		/* per segment of the ring: LSN of the pad that ends it, or UINT64_MAX */
-	struct log_mark *marks;		/* ends of batches, rising; thinned by half when they are full */
-	uint32_t mark_count, mark_gap, mark_skipped;
+	struct log_mark *marks;		/* ends of batches, rising; when they are full, the older half goes */
+	uint32_t mark_count;
 };
 
 /* @ring_bytes: a multiple of the geometry's segment, at least 2. -ENOMEM. */

@@ -77,6 +77,8 @@ static int slot_check(const struct meta_slot *slot, const struct geometry *g, ch
 	}
 	if (memchr(slot->node, 0, NAME_BYTES) == NULL || strcmp(slot->node, g->node) != 0)
 		return refuse(why, "this replica is another node's; check `node =` and the paths in the config");
+	if (from_le64(slot->promised) >= EPOCH_NUMBER_MAX)
+		return refuse(why, "it holds an impossible epoch number; replace this replica from a peer");
 	if (from_le64(slot->tail) % g->journal_block != 0 || from_le64(slot->tail) > from_le64(slot->reach))
 		return refuse(why, "its positions contradict each other; replace this replica from a peer");
 	return 0;

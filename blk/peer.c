@@ -85,13 +85,15 @@ void peer_move(struct peer *p, enum peer_state state, const char *why)
 }
 
 /* We lose our source: what it had not sent to the end of its batch never happened. */
-static void source_lost(struct volume *v)
+void peer_source_lost(struct volume *v)
 {
 	v->source = NULL;
 	v->source_want_durable = 0;
 	log_drop_open(&v->log);
 	history_truncate(&v->history, v->log.closed.lsn);
 	v->log.epoch = history_last_number(&v->history);
+	/* What was committed of log that we never got says nothing of what a newer epoch puts there. */
+	v->commit = min_u64(v->commit, v->log.closed.lsn);
 	/* Another one may go on where it stopped: volume_turn() looks for it. */
 }
 
@@ -113,7 +115,7 @@ void peer_drop(struct peer *p, const char *why, uint64_t delay_ns)
 	if (p->state != PEER_REFUSED)
 		peer_move(p, PEER_OFFLINE, why);
 	if (was_source)
-		source_lost(v);
+		peer_source_lost(v);
 	volume_role_lost(p);
 	/* Writes that waited for it go on with a copy fewer, if the policy lets them. */
 	volume_turn_soon(v);
@@ -195,6 +197,12 @@ void peer_tick(struct peer *p, uint64_t now)
 			 v->role == ROLE_PRIMARY && v->config.min_copies <= 1 ? "writes go on without it"
 									       : "dialing it anew");
 		peer_drop(p, why, 0);
+		return;
+	}
+	/* We were equal when we met; since then it got log that we did not, and whoever gave it that is gone. */
+	if (v->role == ROLE_SECONDARY && !v->source && v->change.step == ROLE_STEP_NONE && p->state == PEER_IDLE &&
+	    !p->ahead && p->end.lsn > v->log.closed.lsn) {
+		peer_drop(p, "it has more log by now", 0);
 		return;
 	}
 	if (now - p->sent_ns > timeout / 5 || p->commit_sent != v->commit)

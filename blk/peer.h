@@ -110,6 +110,8 @@ void peer_dial(struct peer *p, uint64_t now);
 void peer_tick(struct peer *p, uint64_t now);
 /* Ends the connection (and dials anew after @delay_ns). @why is for the operator; "" says nothing. */
 void peer_drop(struct peer *p, const char *why, uint64_t delay_ns);
+/* Takes no more log from v->source. */
+void peer_source_lost(struct volume *v);
 bool peer_connected(const struct peer *p);
 bool peer_quiet(const struct peer *p);
 const char *peer_state_text(enum peer_state state);
@@ -127,6 +129,9 @@ void peer_follow_best(struct volume *v);
 __attribute__((format(printf, 5, 6)))
 void peer_refuse(struct peer *p, enum frame_error_code code, uint64_t detail, enum peer_state state,
 		 const char *format, ...);
+
+/* Our replica has failed. */
+void peer_refuse_failed(struct peer *p);
 
 /* peer_send.c */
 void peer_send(struct peer *p);

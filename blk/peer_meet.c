@@ -55,6 +55,14 @@ void peer_refuse(struct peer *p, enum frame_error_code code, uint64_t detail, en
 	volume_turn_soon(p->volume);
 }
 
+void peer_refuse_failed(struct peer *p)
+{
+	struct volume *v = p->volume;
+
+	peer_refuse(p, FRAME_ERROR_BUSY, 0, PEER_REFUSED, "the replica of node %s has failed: %.300s", v->geometry.node,
+		    v->why);
+}
+
 /* Takes log from @p from now on. */
 static void follow(struct peer *p)
 {
@@ -78,7 +86,9 @@ void peer_follow_best(struct volume *v)
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		struct peer *p = &v->peers[i];
 
+		/* What it had when we met may be here by now, from somebody else. */
 		if (p->state == PEER_IDLE && p->ahead &&
+		    (p->role == ROLE_PRIMARY || p->end.lsn > v->log.closed.lsn) &&
 		    (!best || (p->role == ROLE_PRIMARY && best->role != ROLE_PRIMARY)))
 			best = p;
 	}
@@ -161,12 +171,14 @@ static void act(struct peer *p, enum history_verdict verdict)
 {
 	struct volume *v = p->volume;
 
-	p->ahead = verdict == HISTORY_BEHIND || (verdict == HISTORY_EQUAL && p->role == ROLE_PRIMARY);
+	/* Nobody has more than the primary of our own epoch; its HELLO may be older than what we have by now. */
+	p->ahead = verdict == HISTORY_BEHIND ||
+		   (p->role == ROLE_PRIMARY && p->epoch_number == history_last_number(&v->history));
 	peer_move(p, PEER_IDLE, "");
 	if (!p->ahead)
 		return;
 	if (v->role == ROLE_PRIMARY)
-		volume_step_down(v, "a peer has a newer epoch");
+		volume_step_down(v, p, "a peer has a newer epoch");
 	if (v->source && v->source->role != ROLE_PRIMARY && p->role == ROLE_PRIMARY)
 		peer_drop(v->source, "the primary is there", 0);
 	peer_follow_best(v);
@@ -185,9 +197,13 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	p->ack_sent = (struct frame_ack){ 0 };
 	if (!same_volume(p, hello))
 		return;
+	if (v->failed) {
+		peer_refuse_failed(p);
+		return;
+	}
 	theirs->count = from_le32(hello->epoch_count);
 	memcpy(theirs->epochs, hello + 1, theirs->count * sizeof theirs->epochs[0]);
-	if (!history_check(theirs) || end.lsn % v->geometry.journal_block) {
+	if (!history_check(theirs) || from_le64(hello->promised) >= EPOCH_NUMBER_MAX || end.lsn % v->geometry.journal_block) {
 		peer_refuse(p, FRAME_ERROR_PROTOCOL, 0, PEER_REFUSED, "node %s sent a HELLO with a wrong history",
 			    p->config->name);
 		return;
@@ -209,7 +225,7 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 		return;
 	}
 	if (v->role == ROLE_PRIMARY && (meeting.verdict == HISTORY_REWIND_SELF))
-		volume_step_down(v, "a peer has a newer epoch that our last records are not part of");
+		volume_step_down(v, p, "a peer has a newer epoch that our last records are not part of");
 	if (meeting.verdict > HISTORY_BEHIND)
 		refuse_history(p, &meeting, &end);
 	else

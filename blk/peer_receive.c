@@ -163,15 +163,15 @@ static bool take_error(struct peer *p, const struct frame_header *header)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	if (code == FRAME_ERROR_RESYNC && v->source == p) {
-		v->source = NULL;
+		peer_source_lost(v);
 		peer_move(p, PEER_RESYNC, text);
 		return true;
 	}
-	if (code == FRAME_ERROR_FENCED && v->role == ROLE_PRIMARY &&
+	if (code == FRAME_ERROR_FENCED && v->role == ROLE_PRIMARY && from_le64(error->detail) < EPOCH_NUMBER_MAX &&
 	    from_le64(error->detail) > history_last_number(&v->history)) {
 		v->meta.promised = max_u64(v->meta.promised, from_le64(error->detail));
 		meta_save(&v->meta);
-		volume_step_down(v, text);
+		volume_step_down(v, p, text);
 	}
 	if (p->state != PEER_REFUSED)
 		peer_move(p, PEER_REFUSED, text[0] ? text : "the peer gave no reason");
@@ -188,6 +188,11 @@ static bool take_role(struct peer *p, const struct frame_header *header)
 	memcpy(text, role + 1, from_le32(header->length) - sizeof *role);
 	if (from_le16(role->ask) == 0 || from_le16(role->ask) >= ROLE_ASKS) {
 		malformed(p, "ROLE ask");
+		return false;
+	}
+	if (from_le64(role->number) >= EPOCH_NUMBER_MAX ||
+	    (from_le16(role->ask) == ROLE_HANDOVER && from_le64(role->number) == 0)) {
+		malformed(p, "ROLE number");
 		return false;
 	}
 	volume_role_frame(p, role, text);

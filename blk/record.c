@@ -97,10 +97,10 @@ enum record_finding record_look(const void *bytes, uint64_t avail, const struct 
 		return RECORD_FOREIGN;
 	if (from_le64(r->lsn) != at->lsn)
 		return RECORD_STALE;
-	if (from_le16(r->version) != RECORD_VERSION)
-		return RECORD_NEWER;
 	if (memcmp(r->hash, at->hash, HASH_BYTES) != 0)
 		return RECORD_UNCHAINED;
+	if (from_le16(r->version) != RECORD_VERSION)
+		return RECORD_NEWER;
 	return content_holds(r, g) ? RECORD_GOOD : RECORD_BAD;
 }
 

@@ -103,11 +103,11 @@ uint32_t record_volume_tag(const struct geometry *g);
 enum record_finding {
 	RECORD_SHORT,		/* fewer bytes than it needs are at hand */
 	RECORD_BLANK,		/* no magic: never written, or torn */
-	RECORD_TORN,		/* lengths or CRC do not hold */
+	RECORD_TORN,		/* lengths or CRC do not hold; their rules are the same in every version */
 	RECORD_FOREIGN,		/* whole, of another volume */
 	RECORD_STALE,		/* whole, of another LSN: from an earlier lap of the ring */
-	RECORD_NEWER,		/* whole, of a version that we do not know */
 	RECORD_UNCHAINED,	/* whole, but not the successor of what we have: from before a crash */
+	RECORD_NEWER,		/* whole and chained, of a version that we do not know */
 	RECORD_BAD,		/* whole and chained, but its content breaks the rules above */
 	RECORD_GOOD,
 	RECORD_FINDINGS

@@ -101,6 +101,10 @@ void volume_fail(struct volume *v, int error, const char *what)
 		 "restart this node, or fail over to a peer", what, strerrordesc_np(-error));
 	say(v->io, IO_ERROR, "volume=%s %s", v->config.name, v->why);
 	volume_fail_writes(v, -EIO, true);
+	/* Nobody waits for us, and whoever wants to take over may. */
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (peer_connected(&v->peers[i]) && !v->peers[i].closing)
+			peer_refuse_failed(&v->peers[i]);
 	volume_turn_soon(v);
 }
 
@@ -265,6 +269,9 @@ static void submit_write(struct volume *v, struct volume_request *request)
 	list_append(&v->waiting, &request->link);
 	v->waiting_count++;
 	volume_pump(v);
+	/* The first part of a long one may be in the log while the rest waits for room: the batch has to go. */
+	if (v->log.end.lsn != v->log.closed.lsn)
+		volume_turn_soon(v);
 }
 
 static void submit_flush(struct volume *v, struct volume_request *request)
@@ -397,6 +404,10 @@ static void mapped(struct io_op *op, int64_t result)
 	struct volume_request *request = container_of(op, struct volume_request, io);
 	struct volume *v = request->volume;
 
+	/* A file's extent may end inside a block of ours; such a block is data. */
+	if (result >= 0 && op->extent < BLOCK_BYTES)
+		result = 1;
+	op->extent = max_u64(round_down(op->extent, BLOCK_BYTES), BLOCK_BYTES);
 	request->extent = min_u64(op->extent - request->offset % BLOCK_BYTES, request->len);
 	answer(v, request, result < 0 ? -EIO : (int)result);
 }

@@ -12,11 +12,13 @@
  *
  *	found			| log ends below `reach`	| at or above it
  *	nothing, stale, torn,	| damaged: what was durable	| the end of the log: what stands here was
- *	unchained		| is gone			| never acknowledged as written
+ *	foreign, unchained	| is gone			| never acknowledged as written
  *	the whole ring		| damaged			| the end of the log
- *	of another volume	| foreign			| foreign
  *	newer version		| newer				| newer
  *	wrong content		| damaged			| damaged
+ *
+ * Behind the end stand bytes of earlier laps, and clients chose them: only what is chained to our log by the
+ * running hash, which nobody can foresee, may keep a node from opening. Whose journal it is says its header.
  *
  * The log ends at the end of a batch: a batch is acknowledged whole or not at all, so the records of a torn one
  * are given up together, and no durable block is ever written again.
@@ -141,7 +143,7 @@ static void open_refuse(struct volume *v, int result)
 {
 	/* Reads of the scan may still be in flight: volume_turn() comes back here. */
 	v->failed = v->failed ? v->failed : result;
-	if (v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) || v->pool.loading_count ||
+	if (v->turn.in_flight || v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) || v->pool.loading_count ||
 	    !destage_quiet(&v->destage) || v->meta.op.in_flight) {
 		volume_turn_soon(v);
 		return;
@@ -177,6 +179,9 @@ static int take_header(struct volume *v)
 	if (result)
 		return result;
 	v->scan_end = v->meta.tail;
+	/* Meta may know an epoch whose record was lost with the power; another may stand there by now. The scan
+	 * finds all that are in the log. */
+	history_truncate(&v->history, v->meta.tail.lsn);
 	log_start_at(&v->log, &v->meta.tail);
 	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.tail.lsn);
 	v->apply.limit = v->meta.tail.lsn + v->geometry.journal_bytes;
@@ -205,15 +210,14 @@ static void open_read_done(struct io_op *op, int64_t result)
 
 /* ---- scan ---- */
 
-enum scan_outcome { SCAN_END, SCAN_DAMAGED, SCAN_FOREIGN, SCAN_NEWER };
+enum scan_outcome { SCAN_END, SCAN_DAMAGED, SCAN_NEWER };
 
 /* The table of the file's head. RECORD_GOOD stands for "the whole ring was good". */
 static const struct scan_row { unsigned findings; bool below_reach, above_reach; enum scan_outcome outcome; }
 scan_rows[] = {
 #define F(name) (1u << RECORD_##name)
-	{ F(BLANK) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), true, false, SCAN_DAMAGED },
-	{ F(BLANK) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), false, true, SCAN_END },
-	{ F(FOREIGN), true, true, SCAN_FOREIGN },
+	{ F(BLANK) | F(FOREIGN) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), true, false, SCAN_DAMAGED },
+	{ F(BLANK) | F(FOREIGN) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), false, true, SCAN_END },
 	{ F(NEWER), true, true, SCAN_NEWER },
 	{ F(BAD), true, true, SCAN_DAMAGED },
 #undef F
@@ -243,9 +247,6 @@ static int scan_refuse(struct volume *v, enum scan_outcome outcome)
 	switch (outcome) {
 	case SCAN_END:
 		return 0;
-	case SCAN_FOREIGN:
-		snprintf(why, WHY_BYTES, "journal: at LSN %llu stands a record of another volume; check `journal =`", at);
-		break;
 	case SCAN_NEWER:
 		snprintf(why, WHY_BYTES, "journal: the record at LSN %llu was written by a newer program; use that one", at);
 		break;
@@ -317,6 +318,7 @@ static void scan_synced(struct io_op *op, int64_t result)
 	log_start_at(&v->log, &v->scan_end);
 	journal_start_at(&v->journal, v->meta.tail.lsn, v->scan_end.lsn);
 	history_truncate(&v->history, v->scan_end.lsn);
+	v->commit = min_u64(v->commit, v->scan_end.lsn);
 	v->log.epoch = history_last_number(&v->history);
 	v->meta.promised = max_u64(v->meta.promised, v->log.epoch);
 	v->apply.limit = UINT64_MAX;
@@ -396,7 +398,8 @@ static bool all_quiet(const struct volume *v)
 /* Batch closed and durable, everything applied is in the store, meta says so. */
 static bool all_written(struct volume *v)
 {
-	if (v->failed)
+	/* A full disk may stay full: the journal keeps what the store does not take. */
+	if (v->failed || v->destage.store_full)
 		return true;
 	log_close(&v->log);
 	journal_want_durable(&v->journal, v->log.closed.lsn);
@@ -418,7 +421,8 @@ void volume_close_step(struct volume *v)
 {
 	struct volume_call *call = v->closing;
 
-	if (!all_written(v) || !all_quiet(v))
+	/* A turn that was asked for meanwhile comes back here. */
+	if (!all_written(v) || !all_quiet(v) || v->turn.in_flight)
 		return;
 	if (v->tick.in_flight) {
 		v->io->cancel(v->io, &v->tick);	/* volume_tick() comes back here */
@@ -426,7 +430,7 @@ void volume_close_step(struct volume *v)
 	}
 	v->closing = NULL;
 	v->state = VOLUME_CLOSED;
-	call->done(call, v->failed ? -EIO : 0);
+	call->done(call, v->failed || v->destage.store_full ? -EIO : 0);
 }
 
 void volume_close(struct volume *v, struct volume_call *call)

@@ -150,8 +150,8 @@ void volume_calls_answer(struct volume *v);
 void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text);
 void volume_role_lost(struct peer *p);		/* its connection ended */
 void volume_role_met(struct peer *p);		/* its HELLO was taken */
-/* Somebody opened a newer epoch: stop being primary, at once. */
-void volume_step_down(struct volume *v, const char *why);
+/* Somebody opened a newer epoch: stop being primary, at once. All peers but @by are met anew. */
+void volume_step_down(struct volume *v, const struct peer *by, const char *why);
 void volume_role_set(struct volume *v, enum volume_role role);
 
 #endif

@@ -71,6 +71,14 @@ static void change_start(struct volume *v, struct volume_call *call, int kind, e
 	step_start(v, step);
 }
 
+/* Every decision is a comparison of positions and roles: meet everybody anew, but @but. */
+static void meet_anew(struct volume *v, const struct peer *but)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (&v->peers[i] != but && v->peers[i].socket >= 0 && !v->peers[i].closing)
+			peer_drop(&v->peers[i], "", 0);
+}
+
 void volume_role_set(struct volume *v, enum volume_role role)
 {
 	const struct epoch_entry *epoch = history_last(&v->history);
@@ -89,15 +97,12 @@ void volume_role_set(struct volume *v, enum volume_role role)
 	say(v->io, IO_INFO, "volume=%s role is %s now: epoch %llu of node %s, log ends at LSN %llu",
 	    v->config.name, volume_role_name(role), epoch ? (unsigned long long)from_le64(epoch->number) : 0,
 	    epoch ? epoch->node : "none", (unsigned long long)v->log.closed.lsn);
-	/* Every decision is a comparison of positions: meet everybody anew. */
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (v->peers[i].socket >= 0 && !v->peers[i].closing)
-			peer_drop(&v->peers[i], "", 0);
+	meet_anew(v, NULL);
 	if (v->on_role)
 		v->on_role(v->on_role_context, role);
 }
 
-void volume_step_down(struct volume *v, const char *why)
+void volume_step_down(struct volume *v, const struct peer *by, const char *why)
 {
 	say(v->io, IO_WARNING, "volume=%s superseded: %s; this node stops being primary, writes are refused from now on",
 	    v->config.name, why);
@@ -108,6 +113,7 @@ void volume_step_down(struct volume *v, const char *why)
 	cursor_seek(&v->apply, &v->log.closed);
 	if (v->change.step != ROLE_STEP_NONE)
 		change_end(v, -EPERM, "a newer epoch was opened elsewhere");
+	meet_anew(v, by);
 	if (v->on_role)
 		v->on_role(v->on_role_context, v->role);
 }
@@ -165,6 +171,11 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		snprintf(why, WHY_BYTES, "another change of role is under way; try again when it is over");
 		return -EBUSY;
 	}
+	if (v->meta.promised >= EPOCH_NUMBER_MAX - 2) {
+		snprintf(why, WHY_BYTES, "all epoch numbers are used up: a peer has asked for an absurd one; create the "
+			 "volume anew");
+		return -EPERM;
+	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 		const char *name = p->config->name;
@@ -174,7 +185,7 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 				 v->config.name, v->geometry.node);
 			return -EPERM;
 		}
-		if (peer_connected(p) && p->ahead) {
+		if (peer_connected(p) && p->ahead && p->end.lsn > v->log.closed.lsn) {
 			snprintf(why, WHY_BYTES, "node %s has %llu bytes of log that this node lacks; wait until they are "
 				 "here, or promote %s", name,
 				 (unsigned long long)(p->end.lsn - min_u64(p->end.lsn, v->log.closed.lsn)), name);
@@ -205,6 +216,7 @@ static void promote_ask(struct volume *v)
 		if (!peer_connected(p) || p->state == PEER_REFUSED || p == c->peer)
 			continue;
 		c->asked[i] = true;
+		p->promised = c->number;	/* perhaps: the next try asks for more */
 		peer_say_role(p, ROLE_PROMOTE_ASK, c->number, &v->log.closed, "");
 	}
 }
@@ -453,6 +465,7 @@ static void step_hand(struct volume *v)
 	    v->config.name, p->config->name, (unsigned long long)v->log.closed.lsn);
 	peer_say_role(p, ROLE_HANDOVER, v->change.number, &v->log.closed, "");
 	step_start(v, ROLE_STEP_WAIT);
+	meet_anew(v, p);
 	if (v->on_role)
 		v->on_role(v->on_role_context, v->role);
 }
@@ -536,7 +549,7 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 
 /* ---- what peers say ----------------------------------------------------------------------------------- */
 
-static const char *promise_refusal(struct volume *v, const struct peer *p, const struct frame_role *role)
+static const char *promise_refusal(struct volume *v, const struct frame_role *role)
 {
 	if (v->role == ROLE_PRIMARY)
 		return "it is primary";
@@ -546,8 +559,6 @@ static const char *promise_refusal(struct volume *v, const struct peer *p, const
 		return "its replica has failed";
 	if (from_le64(role->number) <= max_u64(v->meta.promised, history_last_number(&v->history)))
 		return "it has promised a newer epoch";
-	if (p->ahead)
-		return NULL;
 	if (from_le64(role->at.lsn) < v->log.closed.lsn)
 		return "it has log that you lack";
 	return NULL;
@@ -556,12 +567,15 @@ static const char *promise_refusal(struct volume *v, const struct peer *p, const
 static void promise_asked(struct peer *p, const struct frame_role *role)
 {
 	struct volume *v = p->volume;
-	const char *no = promise_refusal(v, p, role);
+	const char *no = promise_refusal(v, role);
 
 	if (no) {
 		peer_say_role(p, ROLE_PROMOTE_NO, from_le64(role->number), NULL, no);
 		return;
 	}
+	/* It fences every older epoch: what its primary still sends is taken no more, and so not acknowledged. */
+	if (v->source && v->source != p)
+		peer_drop(v->source, "a newer epoch was promised", 0);
 	/* Only once it is durable is it given: volume_role_step() answers. */
 	v->meta.promised = from_le64(role->number);
 	p->promise_number = v->meta.promised;
