@@ -198,6 +198,22 @@ static uint32_t chunk_length(const struct volume *v, const struct volume_request
 	return left <= most ? (uint32_t)left : (uint32_t)(round_down(offset + most, BLOCK_BYTES) - offset);
 }
 
+/* A peer that writes wait for must still find in our journal what it lacks when its connection was lost for a
+ * moment: so the log does not run away from it by more than the journal holds. */
+static bool peers_keep_up(const struct volume *v, uint32_t record)
+{
+	uint64_t span = v->geometry.journal_bytes - v->geometry.segment_bytes;
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+
+		if (p->state == PEER_ONLINE && p->config->mode != MODE_A &&
+		    v->log.end.lsn + log_cost(&v->log, record) > p->written + span)
+			return false;
+	}
+	return true;
+}
+
 /* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
  * volume_pump(). */
 static int write_chunk(struct volume *v, struct volume_request *request)
@@ -215,7 +231,7 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 	int result;
 
 	record = log_draft_length(&draft);
-	if (!log_has_room(&v->log, record, v->journal.written))
+	if (!log_has_room(&v->log, record, v->journal.written) || !peers_keep_up(v, record))
 		return -EAGAIN;
 	result = journal_has_room(&v->journal, record) ? pool_prepare(&v->pool, &delta, 1) : -ENOSPC;
 	if (result == -ENOSPC) {
@@ -228,6 +244,9 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
 	v->applied = v->log.end.lsn;
 	request->progress += length;
+	/* A peer acknowledges whole batches, so they stay well below what its journal can take (peer_send.c). */
+	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
+		log_close(&v->log);
 	return 0;
 }
 
