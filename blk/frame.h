@@ -49,7 +49,7 @@ struct frame_hello {
 	le16 mode;		/* enum replication_mode: what the sender, as primary, wants of the receiver */
 	le64 features;		/* none yet: 0 */
 	uint8_t uuid[UUID_BYTES];
-	le64 volume_bytes, journal_bytes;	/* journal_bytes: the sender's, may differ from the receiver's */
+	le64 volume_bytes;
 	le32 segment_bytes, journal_block;
 	char node[NAME_BYTES];	/* who speaks */
 	char to[NAME_BYTES];	/* whom it means to reach */
@@ -57,7 +57,7 @@ struct frame_hello {
 	le64 durable, commit, promised;
 	le32 epoch_count, reserved;
 };
-_Static_assert(sizeof(struct frame_hello) == 240, "size on the wire");
+_Static_assert(sizeof(struct frame_hello) == 232, "size on the wire");
 
 struct frame_start { struct frame_position at; };
 

@@ -74,7 +74,6 @@ struct peer {
 	/* We are its source. */
 	bool sourcing;
 	struct cursor cursor;
-	uint64_t window;		/* how far past the commit LSN it can be sent log: half its journal */
 	uint64_t commit_sent, want_durable_sent;
 
 	/* It is our source. */

@@ -24,7 +24,6 @@ void peer_hello_fill(struct peer *p, struct frame_hello *hello, struct epoch_ent
 		.version_min = to_le16(FRAME_VERSION_MIN), .version_max = to_le16(FRAME_VERSION_MAX),
 		.role = to_le16((uint16_t)v->role), .mode = to_le16((uint16_t)p->config->mode),
 		.volume_bytes = to_le64(v->geometry.volume_bytes),
-		.journal_bytes = to_le64(v->geometry.journal_bytes),
 		.segment_bytes = to_le32(v->geometry.segment_bytes),
 		.journal_block = to_le32(v->geometry.journal_block),
 		.end = frame_position_of(&v->log.closed), .durable = to_le64(v->journal.durable),
@@ -210,7 +209,6 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 		return;
 	}
 	p->role = from_le16(hello->role);
-	p->window = from_le64(hello->journal_bytes) / 2;
 	p->wants = from_le16(hello->mode);
 	p->promised = from_le64(hello->promised);
 	p->epoch_number = history_last_number(theirs);

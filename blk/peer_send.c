@@ -127,9 +127,7 @@ static void cannot_source(struct peer *p, int error)
 			    record_finding_name(p->cursor.finding));
 }
 
-/* One frame of log, as much as there is and fits. No log goes further past the commit LSN that goes with it than
- * the peer's journal can hold: it frees its journal only of what is committed, and would otherwise have to read
- * past log that finds no room to learn that it is. */
+/* One frame of log, as much as there is and fits. */
 static void put_log(struct peer *p)
 {
 	struct volume *v = p->volume;
@@ -146,8 +144,7 @@ static void put_log(struct peer *p)
 
 		if (result < 0 && result != -EAGAIN)
 			cannot_source(p, result);
-		if (result != 1 || length + record_wire_length(r) > most ||
-		    p->cursor.at.lsn + record_length(r) > max_u64(v->commit, p->applied) + p->window)
+		if (result != 1 || length + record_wire_length(r) > most)
 			break;
 		memcpy(records + length, r, record_wire_length(r));
 		length += record_wire_length(r);

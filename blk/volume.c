@@ -244,9 +244,6 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
 	v->applied = v->log.end.lsn;
 	request->progress += length;
-	/* A peer acknowledges whole batches, so they stay well below what its journal can take (peer_send.c). */
-	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
-		log_close(&v->log);
 	return 0;
 }
 
