@@ -499,7 +499,10 @@ static void teardown(void)
 	/* Whatever they said, the operator can go on with it. */
 	wire_close(&wires[0]);
 	wire_close(&wires[1]);
+	machine_io(wires[1].machine)->close(machine_io(wires[1].machine), listening);
 	run_ms(3000);
+	wire_close(&wires[0]);	/* what was being opened until then */
+	wire_close(&wires[1]);
 	operator_calls(0, 1);
 	for (unsigned i = 0; i < 400 && call_busy; i++)
 		run_ms(100);
