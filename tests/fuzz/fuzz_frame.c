@@ -418,6 +418,19 @@ static void operator_calls(unsigned verb, unsigned how)
 	verbs[verb % 6](volume, &call);
 }
 
+/* What must hold between any two events. */
+static void invariants_check(void)
+{
+	const struct volume *v = volume;
+
+	CHECK(v->journal.durable <= v->journal.written && v->journal.written <= v->log.closed.lsn);
+	CHECK(v->log.closed.lsn <= v->log.end.lsn && v->applied <= v->log.end.lsn);
+	CHECK(history_check(&v->history));
+	/* A batch is open only while somebody may still end it. */
+	if (v->role == ROLE_SECONDARY && !v->source && v->change.step == ROLE_STEP_NONE)
+		CHECK(v->log.closed.lsn == v->log.end.lsn);
+}
+
 static void step(unsigned op)
 {
 	struct wire *wire = &wires[op >> 7];
@@ -552,8 +565,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		wire_flush(wire);
 		run_ms(200);
 	} else {
-		for (unsigned i = 0; i < STEPS_MAX && input < input_end; i++)
+		for (unsigned i = 0; i < STEPS_MAX && input < input_end; i++) {
 			step(take());
+			invariants_check();
+		}
 	}
 	teardown();
 	return 0;
