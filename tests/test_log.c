@@ -61,7 +61,7 @@ static void side_write(struct side *s, uint64_t limit)
 	while (s->written < limit) {
 		uint64_t next, end = log_run_end(&s->log, s->written, limit, &next);
 
-		assert_true(end > s->written && end <= next && next <= limit);
+		assert_true(end > s->written && end <= next && end <= limit && next <= s->log.closed.lsn);
 		assert_int_equal(s->written % s->log.geometry->journal_block, 0);
 		assert_int_equal(end % s->log.geometry->journal_block, 0);
 		assert_int_equal(s->written / SEGMENT, (end - 1) / SEGMENT);
@@ -314,7 +314,7 @@ static void log_run_end_of_any_limit_goes_forward_and_leaves_nothing_out(void **
 
 			limit = min_u64(limit, log->closed.lsn);
 			end = log_run_end(log, t->sender.written, limit, &next);
-			if (end <= t->sender.written || next > limit || end > next)
+			if (end <= t->sender.written || end > limit || end > next || next > log->closed.lsn)
 				fail_msg("from %llu, limit %llu: the run ends at %llu, the next starts at %llu",
 					 (unsigned long long)t->sender.written, (unsigned long long)limit,
 					 (unsigned long long)end, (unsigned long long)next);
