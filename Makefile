@@ -13,7 +13,7 @@ CC_fuzz := clang
 FLAGS_release := -O2 -g
 FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # The fuzzers' build accepts any checksum, so that mutated bytes get past it.
-FLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
+FLAGS_fuzz := -O1 -g -Wno-unknown-warning-option -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
 
 PACKAGES := liburing fuse3 jansson libisal libxxhash
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
@@ -31,6 +31,7 @@ BLK_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard blk/*.c))
 DAEMON_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out $(MAINS),$(wildcard daemon/*.c)))
 TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/*.c tests/sim/*.c))
 SIM_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
+WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
@@ -68,7 +69,7 @@ $(B)/bench/%: $(B)/tests/bench/%.o $(DAEMON_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-build/fuzz/fuzz/%: build/fuzz/tests/fuzz/%.o $(DAEMON_OBJS) $(BLK_OBJS)
+build/fuzz/fuzz/%: build/fuzz/tests/fuzz/%.o $(DAEMON_OBJS) $(BLK_OBJS) $(WORLD_OBJS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)clang $(CFLAGS_ALL) -fsanitize=fuzzer,address,undefined -o $@ $^ $(PKG_LIBS)
