@@ -273,6 +273,15 @@ uri()
 	echo "nbd+unix:///$V?socket=$T/$1/run/holdfast/$V.nbd"
 }
 
+# qio NODE QEMU_IO_ARGUMENTS...: fails when qemu-io does or says that something has failed; what it said is in $said_qio.
+qio()
+{
+	local node=$1
+	shift
+	said_qio=$(qemu-io -f raw "$@" "$(uri "$node")" 2>&1) || return 1
+	! grep -qiE 'fail|error|refused|denied' <<<"$said_qio"
+}
+
 # ---- waiting and expecting
 
 now_ms()

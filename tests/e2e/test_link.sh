@@ -12,7 +12,7 @@ timeout_seconds=2
 writer()
 {
 	local n=0
-	while qemu-io -f raw "$(uri a)" -c "write -P $((n % 255 + 1)) $((n % 64))M 64k" -c flush >/dev/null 2>&1; do
+	while qio a -c "write -P $((n % 255 + 1)) $((n % 64))M 64k" -c flush; do
 		now_ms >>"$T/written"
 		n=$((n + 1))
 	done
