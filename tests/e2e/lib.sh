@@ -109,6 +109,7 @@ need_tools()
 
 net_up()
 {
+	local node
 	need_tools ip nsenter
 	ip netns add "$net-a" 2>/dev/null || skip "network namespaces are not allowed here"
 	ip netns add "$net-b"
@@ -158,17 +159,17 @@ other()
 
 # ---- nodes
 
-# nodes_create SIZE [MODE [OPTIONS...]]
+# nodes_create SIZE [MODE [OPTIONS...]]; journal_size=SIZE before it, for another than 64M
 nodes_create()
 {
-	local size=$1 mode=${2:-C}
+	local size=$1 mode=${2:-C} node
 	shift
 	[ $# -eq 0 ] || shift
 	[ -e "/run/netns/$net-a" ] || { need_root; net_up; }
 	for node in a b; do
 		hf $node create $V --size "$size" --node $node --uuid "$uuid" --listen "$(address_of $node):7701" \
 			--peer "$(other $node)=$(address_of "$(other $node)"):7701,$mode" --memory 64M \
-			--journal-size 64M "$@" >/dev/null
+			--journal-size "${journal_size:-64M}" "$@" >/dev/null
 	done
 }
 
@@ -194,6 +195,7 @@ nodes_down()
 # Both gone and made anew, for the next round of a test.
 nodes_remove()
 {
+	local node
 	for node in a b; do
 		hf $node detach $V 2>/dev/null || true
 		hf $node down $V 2>/dev/null || true

@@ -39,7 +39,8 @@ garbage()
 	dd if=/dev/urandom of="$state/$1" bs=4096 seek="$2" count="$3" conv=notrunc status=none
 }
 
-nodes_create 64M C --no-loop
+journal_size=32M
+nodes_create 16M C --no-loop
 
 # ---- usage and no daemon
 refused 2 'nosuch.*holdfast --help' hf a nosuch $V
@@ -61,11 +62,11 @@ fact "usage is 2, no daemon is 3, the rest is 1"
 
 # ---- config
 keep
-node_set a size 128M
-unchanged 'store .*has 67108864 bytes and needs 134217728'
-restore
 node_set a size 32M
-unchanged 'store .*has 67108864 bytes, more than the volume.s 33554432'
+unchanged 'store .*has 16777216 bytes and needs 33554432'
+restore
+node_set a size 8M
+unchanged 'store .*has 16777216 bytes, more than the volume.s 8388608'
 restore
 node_set a uuid "$(cat /proc/sys/kernel/random/uuid)"
 unchanged "store .*belongs to volume $uuid and the config says"
@@ -84,50 +85,55 @@ unchanged 'photos.conf'
 restore
 fact "config: each refusal names file, line or key"
 
-# ---- the replica's files, new and after use
-damage_all()
-{
-	local file
-	keep
-	for file in store journal meta; do
-		truncate -s -4096 "$state/$file"
-		unchanged "$file .*has [0-9]+ bytes and needs [0-9]+"
-		restore
-		: >"$state/$file"
-		unchanged "$file .*has 0 bytes and needs"
-		restore
-		rm "$state/$file"
-		unchanged "$file .*No such file"
-		restore
-	done
-	garbage journal 0 1
-	unchanged 'journal.*not a Holdfast journal'
+# ---- the replica's files
+keep
+for file in store journal meta; do
+	truncate -s -4096 "$state/$file"
+	unchanged "$file .*has [0-9]+ bytes and needs [0-9]+"
 	restore
-	garbage meta 0 32
-	unchanged 'meta: neither of its two copies is whole; replace this replica from a peer'
+	: >"$state/$file"
+	unchanged "$file .*has 0 bytes and needs"
 	restore
-	cp -a --sparse=always "$T/b/var/lib/holdfast/$V/meta" "$state/meta"
-	hf a up $V 2>"$T/said" && hf a down $V	# the other's meta: may be refused, must not crash
-	cat "$T/said"
+	rm "$state/$file"
+	unchanged "$file .*No such file"
 	restore
-}
-damage_all
+done
+garbage journal 0 1
+unchanged 'journal.*not a Holdfast journal'
+restore
+garbage meta 0 32
+unchanged 'meta: neither of its two copies is whole; replace this replica from a peer'
+restore
+cp -a --sparse=always "$T/b/var/lib/holdfast/$V/meta" "$state/meta"
+unchanged "meta: this replica is another node's"
+restore
+fact "store, journal, meta: cut short, empty, missing, garbage, another's"
 
+# The journal is damaged below what the store already holds of it: the store alone would be neither old nor new.
 nodes_up
 primary_make a
-qio a -c "write -P 5 0 24M" -c flush || fail "$said_qio"
-wait_until 10 "the store is being written" is a 's["destage_rounds"] > 0'
-daemon_kill a
+for ((tries = 0; tries < 10; tries++)); do
+	qio a -c "write -P $((tries + 1)) 0 12M" -c flush || fail "$said_qio"
+	daemon_kill a
+	keep
+	hf a up $V
+	field a 's["lsn"]["tail"] < s["lsn"]["end"]' >"$T/said"
+	tail=$(field a 's["lsn"]["tail"]')
+	hf a down $V
+	restore
+	[ "$(cat "$T/said")" = True ] && break
+	hf a up $V
+	primary_make a
+done
 hf b down $V
-damage_all
-garbage journal 1 2000
+garbage journal $((tail % (32 << 20) / 4096 + 1)) 1
 unchanged 'journal: damaged: .*replace this replica from a peer'
 restore
 garbage meta 0 1		# one of two copies: no harm
 hf a up $V
-qio a -r -c "read -P 5 0 24M" || fail "with one copy of meta: $said_qio"
+qio a -r -c "read -P $((tries + 1)) 0 12M" || fail "with one copy of meta: $said_qio"
 hf a down $V
-fact "store, journal, meta: cut short, empty, missing, damaged"
+fact "a journal damaged where it is needed is refused; one copy of meta is enough"
 
 # ---- addresses
 restore
@@ -193,7 +199,7 @@ b_create()
 hf a down $V
 rm -rf "${T:?}/a" "${T:?}/b"
 nodes_create 64M C --no-loop
-rm -rf "${T:?}/b"
+rm -rf --one-file-system "${T:?}/b"
 hf a up $V
 b_create --size 64M --node b
 meets 'another volume \(its uuid differs\)'

@@ -20,7 +20,7 @@ refused 1 'journal .*No space left on device; make room' hf a create $V --size 6
 umount "$T/a"
 fact "create on a full disk is refused and leaves no file"
 
-# Six writes of 25 MiB, on a disk of NODE that holds three.
+# Nine writes of 25 MiB, on a disk of NODE that holds three.
 fill()
 {
 	local node=$1
@@ -28,8 +28,12 @@ fill()
 	nodes_create 256M C --no-loop
 	nodes_up
 	primary_make a
-	background qemu-io -f raw "$(uri a)" -c "write -P 5 0 25M" -c "write -P 6 25M 25M" -c "write -P 7 50M 25M" \
-		-c "write -P 8 75M 25M" -c "write -P 9 100M 25M" -c "write -P 10 125M 25M" -c flush
+	writes=() reads=()
+	for n in 0 1 2 3 4 5 6 7 8; do
+		writes+=(-c "write -P $((n + 5)) $((n * 25))M 25M")
+		reads+=(-c "read -P $((n + 5)) $((n * 25))M 25M")
+	done
+	background qemu-io -f raw "$(uri a)" "${writes[@]}" -c flush
 	wait_until 20 "the status of $node says that the disk is full" is "$node" '"disk is full" in s["waiting_for"]'
 	said 'disk is full; free space' hf "$node" status $V
 	if [ "$node" = b ]; then
@@ -40,8 +44,7 @@ fill()
 	mount -o remount,size=800M "$T/$node"
 	wait "$job" || fail "a write failed after there was room"
 	wait_online a 30
-	qio a -r -c "read -P 5 0 25M" -c "read -P 6 25M 25M" -c "read -P 7 50M 25M" -c "read -P 8 75M 25M" \
-		-c "read -P 9 100M 25M" -c "read -P 10 125M 25M" || fail "$said_qio"
+	qio a -r "${reads[@]}" || fail "$said_qio"
 	wait_until 20 "the secondary has applied all" all_applied a
 	nodes_down
 	stores_same
