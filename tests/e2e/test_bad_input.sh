@@ -109,31 +109,39 @@ unchanged "meta: this replica is another node's"
 restore
 fact "store, journal, meta: cut short, empty, missing, garbage, another's"
 
-# The journal is damaged below what the store already holds of it: the store alone would be neither old nor new.
+garbage meta 0 1		# one of two copies: no harm
+hf a up $V
+hf a down $V
+restore
+fact "one copy of meta is enough"
+
+# The journal is damaged below what the store already has of it: the store alone would be neither old nor new. The
+# store's disk is full meanwhile, so the journal is needed for certain.
+rm -rf "${T:?}/a" "${T:?}/b"
+mkdir "$T/a"
+mount -t tmpfs -o size=60M none "$T/a"
+nodes_create 48M C --no-loop
 nodes_up
 primary_make a
-for ((tries = 0; tries < 10; tries++)); do
-	qio a -c "write -P $((tries + 1)) 0 12M" -c flush || fail "$said_qio"
-	daemon_kill a
-	keep
-	hf a up $V
-	field a 's["lsn"]["tail"] < s["lsn"]["end"]' >"$T/said"
-	tail=$(field a 's["lsn"]["tail"]')
-	hf a down $V
-	restore
-	[ "$(cat "$T/said")" = True ] && break
-	hf a up $V
-	primary_make a
-done
+background qemu-io -f raw "$(uri a)" -c "write -P 5 0 20M" -c flush -c "write -P 6 20M 20M" -c flush >/dev/null
+wait_until 20 "the store's disk is full" is a '"disk is full" in s["waiting_for"]'
+tail=$(field a 's["lsn"]["tail"]')
+daemon_kill a
 hf b down $V
+wait "$job" 2>/dev/null || true
+mount -o remount,size=200M "$T/a"
+keep
 garbage journal $((tail % (32 << 20) / 4096 + 1)) 1
 unchanged 'journal: damaged: .*replace this replica from a peer'
 restore
-garbage meta 0 1		# one of two copies: no harm
 hf a up $V
-qio a -r -c "read -P $((tries + 1)) 0 12M" || fail "with one copy of meta: $said_qio"
+qio a -r -c "read -P 5 0 20M" || fail "after a full disk and a kill: $said_qio"
 hf a down $V
-fact "a journal damaged where it is needed is refused; one copy of meta is enough"
+umount "$T/a"
+rm -rf "${T:?}/a" "${T:?}/b"
+nodes_create 16M C --no-loop
+keep
+fact "a journal damaged where it is needed is refused"
 
 # ---- addresses
 restore
