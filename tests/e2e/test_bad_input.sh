@@ -157,7 +157,7 @@ unchanged 'listen: 10.77.0.1:7701 cannot be listened on .*in use.*listen ='
 kill $holder
 wait $holder 2>/dev/null || true
 node_set a nbd 10.77.0.1:10809
-refused 1 'nbd 10.77.0.1:10809: .*not a loopback address' hf a up $V
+unchanged 'nbd: the address "10.77.0.1:10809" is not loopback'
 restore
 node_set a listen 10.99.99.99:7701
 unchanged 'listen: 10.99.99.99:7701'

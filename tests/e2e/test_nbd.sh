@@ -60,14 +60,14 @@ fact "the secondary refuses writes and is read"
 
 if fio --enghelp 2>/dev/null | grep -q '\<nbd\>'; then
 	fio --name=verify --ioengine=nbd --uri="$unix" --rw=randwrite --bsrange=512-64k --bs_unaligned=0 --size=64M \
-		--iodepth=16 --verify=crc32c --verify_fatal=1 --randseed=7 --end_fsync=1 >"$T/fio" 2>&1 ||
+		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --end_fsync=1 >"$T/fio" 2>&1 ||
 		fail "fio: $(tail -n 20 "$T/fio")"
 	fact "fio on NBD, 16 deep: random writes verified"
 else
 	need_loop
 	device=$(hf a attach $V)
 	fio --name=verify --ioengine=libaio --direct=1 --filename="$device" --rw=randwrite --bs=4k --size=64M \
-		--iodepth=16 --verify=crc32c --verify_fatal=1 --randseed=7 --end_fsync=1 >"$T/fio" 2>&1 ||
+		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 --end_fsync=1 >"$T/fio" 2>&1 ||
 		fail "fio: $(tail -n 20 "$T/fio")"
 	hf a detach $V
 	fact "fio on the loop device, 16 deep: random writes verified"
