@@ -287,6 +287,13 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 	}
 	r->buffer = client->buffer;
 	r->done = client_done;
+	/* A read asks anybody. */
+	for (unsigned i = 0; i < c->options.nodes && r->op == VOLUME_READ; i++) {
+		unsigned any = (node + (unsigned)world_random_below(w, c->options.nodes)) % c->options.nodes;
+
+		if (c->nodes[any].volume && c->nodes[any].volume->state == VOLUME_OPEN)
+			node = any;
+	}
 	client->cluster = c;
 	client->busy = true;
 	client->node = node;
