@@ -67,22 +67,6 @@ static void something_breaks(struct cluster *c, unsigned swarm)
 	}
 }
 
-/* A planned crash has hit: tell the cluster. */
-static void notice_crashes(struct cluster *c)
-{
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		if (machine_crashed(cluster_machine(c, i)) && cluster_volume(c, i))
-			cluster_crashed(c, i, true);
-}
-
-static void run_noticing(struct cluster *c, uint64_t ns)
-{
-	uint64_t until = world_now(cluster_world(c)) + ns;
-
-	while (world_now(cluster_world(c)) < until && (cluster_step(c) || true))
-		notice_crashes(c);
-}
-
 static void role_changes(struct cluster *c, bool force)
 {
 	struct world *w = cluster_world(c);
@@ -107,7 +91,6 @@ static void role_changes(struct cluster *c, bool force)
 		if (primary < 0)
 			cluster_call(c, n, CLUSTER_PROMOTE, false, n, limit);
 	}
-	notice_crashes(c);
 }
 
 static void three_nodes_converge_after_faults_and_changes_of_role(void **state)
@@ -125,7 +108,7 @@ static void three_nodes_converge_after_faults_and_changes_of_role(void **state)
 		swarm = (unsigned)world_random_below(cluster_world(c), 1 << 12);
 		for (unsigned round = 0; round < 25; round++) {
 			cluster_load(c, world_random_below(cluster_world(c), 60));
-			run_noticing(c, world_random_below(cluster_world(c), 800 * MILLISECONDS));
+			cluster_run_for(c, world_random_below(cluster_world(c), 800 * MILLISECONDS));
 			if (world_random_below(cluster_world(c), 3))
 				something_breaks(c, swarm);
 			else
@@ -160,7 +143,7 @@ static void who_is_past_the_fork_is_refused_and_who_is_not_converges(struct clus
 	while (!settled && world_now(w) < limit) {
 		int primary = cluster_primary(c);
 
-		run_noticing(c, SECONDS);
+		cluster_run_for(c, SECONDS);
 		settled = primary >= 0 && !cluster_load_left(c);
 		for (unsigned i = 0; settled && i < c->options.nodes; i++) {
 			struct volume *p = cluster_volume(c, (unsigned)primary), *v = cluster_volume(c, i);
@@ -201,7 +184,7 @@ static void forced_failovers_lose_nothing_silently(void **state)
 		swarm = (unsigned)world_random_below(cluster_world(c), 1 << 12) & ~(1u << 10 | 1u << 11);
 		for (unsigned round = 0; round < 12; round++) {
 			cluster_load(c, world_random_below(cluster_world(c), 60));
-			run_noticing(c, world_random_below(cluster_world(c), 3000 * MILLISECONDS));
+			cluster_run_for(c, world_random_below(cluster_world(c), 3000 * MILLISECONDS));
 			if (world_random_below(cluster_world(c), 2))
 				something_breaks(c, swarm);
 			else
@@ -216,7 +199,7 @@ static void forced_failovers_lose_nothing_silently(void **state)
 				if (k != n)
 					world_link(cluster_world(c), cluster_machine(c, n),
 						   cluster_machine(c, k))->bytes_per_second = 0;
-		run_noticing(c, 10 * SECONDS);
+		cluster_run_for(c, 10 * SECONDS);
 		for (unsigned n = 0; n < o.nodes && cluster_primary(c) < 0; n++)
 			cluster_call(c, n, CLUSTER_FAILOVER, true, n, 10 * SECONDS);
 		who_is_past_the_fork_is_refused_and_who_is_not_converges(c);
@@ -250,7 +233,7 @@ static void a_failing_disk_never_makes_wrong_bytes(void **state)
 
 			machine_disk_fail(cluster_machine(c, n), cluster_disk(c, n, which), &fault);
 			cluster_load(c, 80);
-			run_noticing(c, 3 * SECONDS);
+			cluster_run_for(c, 3 * SECONDS);
 			machine_disk_fail(cluster_machine(c, n), cluster_disk(c, n, which), NULL);
 			/* Who failed, is started anew. */
 			for (unsigned k = 0; k < 2; k++) {
@@ -259,7 +242,7 @@ static void a_failing_disk_never_makes_wrong_bytes(void **state)
 				if (!cluster_volume(c, k))
 					cluster_up(c, k);
 			}
-			run_noticing(c, 3 * SECONDS);
+			cluster_run_for(c, 3 * SECONDS);
 			for (unsigned k = 0; k < 2 && cluster_primary(c) < 0; k++)
 				cluster_call(c, k, CLUSTER_PROMOTE, false, k, 10 * SECONDS);
 		}

@@ -199,11 +199,19 @@ void cluster_crash(struct cluster *c, unsigned node, bool power)
 
 int cluster_primary(struct cluster *c)
 {
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		if (c->nodes[i].volume && c->nodes[i].volume->role == ROLE_PRIMARY &&
-		    c->nodes[i].volume->state == VOLUME_OPEN)
-			return (int)i;
-	return -1;
+	uint64_t newest = 0;
+	int primary = -1;
+
+	/* A primary that was failed over and does not know it yet is none. */
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		const struct volume *v = c->nodes[i].volume;
+
+		if (!v || v->role != ROLE_PRIMARY || v->state != VOLUME_OPEN || history_last_number(&v->history) <= newest)
+			continue;
+		newest = history_last_number(&v->history);
+		primary = (int)i;
+	}
+	return primary;
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------ */
@@ -340,6 +348,10 @@ bool cluster_step(struct cluster *c)
 	clients_go_on(c);
 	oracle_observe(c);
 	stepped = world_step(c->world);
+	/* A crash that machine_crash_at() planned. */
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (c->nodes[i].volume && machine_crashed(c->nodes[i].machine))
+			cluster_crashed(c, i, true);
 	oracle_observe(c);
 	if (stepped && world_events(c->world) % 16 == 0)
 		oracle_check_some(c);

@@ -41,7 +41,7 @@ void cluster_up(struct cluster *c, unsigned node);
 const char *cluster_open_why(struct cluster *c, unsigned node);
 int cluster_open_result(struct cluster *c, unsigned node);		/* 1: under way */
 void cluster_crash(struct cluster *c, unsigned node, bool power);
-/* Must be called when machine_crash_at() has hit. */
+/* cluster_step() does so when machine_crash_at() has hit. */
 void cluster_crashed(struct cluster *c, unsigned node, bool power);
 
 enum cluster_verb { CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE };
