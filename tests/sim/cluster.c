@@ -199,16 +199,21 @@ void cluster_crash(struct cluster *c, unsigned node, bool power)
 
 int cluster_primary(struct cluster *c)
 {
-	uint64_t newest = 0;
 	int primary = -1;
 
-	/* A primary that was failed over and does not know it yet is none. */
+	/* A primary that was failed over and does not know it yet is none, though its successor be gone. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		const struct volume *v = c->nodes[i].volume;
+		const struct epoch_entry *epoch;
 
-		if (!v || v->role != ROLE_PRIMARY || v->state != VOLUME_OPEN || history_last_number(&v->history) <= newest)
+		if (!v || v->role != ROLE_PRIMARY || v->state != VOLUME_OPEN)
 			continue;
-		newest = history_last_number(&v->history);
+		epoch = history_last(&v->history);
+		if (from_le64(epoch->number) < c->newest_number ||
+		    (from_le64(epoch->number) == c->newest_number && memcmp(epoch->uuid, c->newest_uuid, UUID_BYTES)))
+			continue;
+		c->newest_number = from_le64(epoch->number);
+		memcpy(c->newest_uuid, epoch->uuid, UUID_BYTES);
 		primary = (int)i;
 	}
 	return primary;

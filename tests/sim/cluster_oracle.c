@@ -126,6 +126,16 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 	}
 }
 
+/* In memory; or, what it appended in its last moments before it was started anew, in the file. */
+static const struct record_header *record_at(struct node *n, uint64_t lsn)
+{
+	struct volume *v = n->volume;
+
+	if (lsn >= v->log.start)
+		return log_record(&v->log, lsn);
+	return (const void *)(machine_disk_data(n->machine, n->journal) + journal_place(&v->geometry, lsn));
+}
+
 void oracle_observe(struct cluster *c)
 {
 	int primary = cluster_primary(c);
@@ -141,7 +151,7 @@ void oracle_observe(struct cluster *c)
 		epoch_opened(c, n, history_last(&v->history));
 	}
 	while (lineage_end(c) < v->log.end.lsn)
-		lineage_add(c, log_record(&v->log, lineage_end(c)));
+		lineage_add(c, record_at(n, lineage_end(c)));
 }
 
 static bool on_lineage(struct cluster *c, const struct volume *v)
