@@ -198,6 +198,20 @@ static uint32_t chunk_length(const struct volume *v, const struct volume_request
 	return left <= most ? (uint32_t)left : (uint32_t)(round_down(offset + most, BLOCK_BYTES) - offset);
 }
 
+/* Writes wait for these peers anyway; none may fall out of the journal, and need a resync, by our own haste. */
+static bool peers_keep_up(const struct volume *v, uint32_t record)
+{
+	uint64_t end = v->log.end.lsn + log_cost(&v->log, record);
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+
+		if (p->state == PEER_ONLINE && p->config->mode != MODE_A && end > p->received + v->geometry.journal_bytes)
+			return false;
+	}
+	return true;
+}
+
 /* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
  * volume_pump(). */
 static int write_chunk(struct volume *v, struct volume_request *request)
@@ -215,7 +229,7 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 	int result;
 
 	record = log_draft_length(&draft);
-	if (!log_has_room(&v->log, record, v->journal.written))
+	if (!log_has_room(&v->log, record, v->journal.written) || !peers_keep_up(v, record))
 		return -EAGAIN;
 	result = journal_has_room(&v->journal, record) ? pool_prepare(&v->pool, &delta, 1) : -ENOSPC;
 	if (result == -ENOSPC) {
@@ -226,6 +240,9 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 		return result;
 	log_append(&v->log, &draft, v->io->wall_ns(v->io));
 	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
+	/* A batch is always a small part of anybody's journal: a peer can give room back only between batches. */
+	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
+		log_close(&v->log);
 	v->applied = v->log.end.lsn;
 	request->progress += length;
 	return 0;

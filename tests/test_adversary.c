@@ -351,7 +351,7 @@ static void who_steps_down_lets_its_followers_go(void **state)
 
 static void a_secondary_whose_journal_fills_before_the_commit_is_known_goes_on(void **state)
 {
-	struct cluster_options o = options_of(2, MODE_A);
+	struct cluster_options o = options_of(2, MODE_C);
 	enum { WRITES = 400 };
 	struct asked *all[WRITES];
 	struct cluster *c;
