@@ -67,7 +67,10 @@ struct frame_log {
 	le64 want_durable;	/* make durable up to here and say so; 0 = no hurry */
 };
 
-struct frame_ack { le64 received, written, durable, applied; };
+struct frame_ack {
+	le64 received, written, durable, applied;
+	le64 limit;		/* the sender's journal has room up to this LSN: nothing is sent that reaches past it */
+};
 
 struct frame_ping {
 	le64 end;		/* of the sender's log */

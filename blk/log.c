@@ -248,13 +248,15 @@ uint64_t log_run_end(const struct log *log, uint64_t lsn, uint64_t limit, uint64
 	uint64_t segment = log->geometry->segment_bytes, block = log->geometry->journal_block;
 	uint64_t boundary = round_down(lsn, segment) + segment;
 	uint64_t pad = log->segment_pads[lsn % log->ring_bytes / segment];
+	uint64_t pad_end = pad == UINT64_MAX ? UINT64_MAX : round_up(pad + RECORD_HEADER_BYTES, block);
 
-	if (limit < boundary || pad == UINT64_MAX) {
-		*next = limit < boundary ? limit : boundary;
-		return *next;
+	/* A pad is one record: with its first block the whole of it is done, whatever @limit says of the rest. */
+	if (limit >= pad_end) {
+		*next = boundary;
+		return pad_end;
 	}
-	*next = boundary;
-	return min_u64(boundary, round_up(pad + RECORD_HEADER_BYTES, block));
+	*next = min_u64(limit, boundary);
+	return *next;
 }
 
 const struct log_mark *log_mark_below(const struct log *log, uint64_t lsn)

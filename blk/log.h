@@ -86,8 +86,9 @@ static inline uint8_t *log_at(const struct log *log, uint64_t lsn)
 }
 /* The record at @lsn; it is in memory (lsn >= start). */
 const struct record_header *log_record(const struct log *log, uint64_t lsn);
-/* End of the run of bytes from @lsn that the journal has to write, at most @limit: a segment's pad is
- * written with its first block only. *next is where the run after it starts. */
+/* End of the run of bytes from @lsn that the journal has to write, at most @limit (both blocks; what is below @limit
+ * is closed): a segment's pad is written with its first block only. *next is where the run after it starts, which
+ * may be above @limit then. */
 uint64_t log_run_end(const struct log *log, uint64_t lsn, uint64_t limit, uint64_t *next);
 
 /* The newest mark at or below @lsn, or NULL when none is known that far back. */

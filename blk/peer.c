@@ -208,8 +208,6 @@ void peer_tick(struct peer *p, uint64_t now)
 	if (now - p->sent_ns > timeout / 5 || p->commit_sent != v->commit)
 		p->say_ping = true;
 	peer_news(p);
-	if (memcmp(&p->ack_sent, &(struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
-						       to_le64(v->journal.durable), to_le64(v->applied) },
-		   sizeof p->ack_sent) != 0)
+	if (memcmp(&p->ack_sent, &(struct frame_ack[]){ peer_ack(v) }, sizeof p->ack_sent) != 0)
 		p->say_ack = v->source == p;
 }

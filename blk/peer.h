@@ -75,6 +75,8 @@ struct peer {
 	bool sourcing;
 	struct cursor cursor;
 	uint64_t commit_sent, want_durable_sent;
+	uint64_t limit;			/* its journal takes no log that ends above this */
+	bool limited;			/* there is log that it cannot take yet */
 
 	/* It is our source. */
 	uint64_t log_left;		/* bytes of the current LOG frame still to come */
@@ -138,6 +140,8 @@ void peer_send(struct peer *p);
 void peer_source_start(struct peer *p, const struct position *at);
 void peer_say_role(struct peer *p, enum role_ask ask, uint64_t number, const struct position *at,
 		   const char *text);
+/* What it should know of us as our source. */
+struct frame_ack peer_ack(const struct volume *v);
 /* Whether it should hear of what changed here. */
 void peer_news(struct peer *p);
 void peer_cursor_ready(struct cursor *c);

@@ -70,7 +70,7 @@ static void follow(struct peer *p)
 
 	v->source = p;
 	p->log_left = 0;
-	p->say_start = true;
+	p->say_start = p->say_ack = true;
 	peer_move(p, PEER_FOLLOWING, p->role == ROLE_PRIMARY ? "" : "it is secondary too, and has log that we lack");
 	volume_turn_soon(v);
 }

@@ -133,6 +133,7 @@ static bool take_ack(struct peer *p, const struct frame_ack *ack)
 	p->written = max_u64(p->written, written);
 	p->durable = max_u64(p->durable, durable);
 	p->applied = max_u64(p->applied, applied);
+	p->limit = from_le64(ack->limit);
 	volume_acks(p->volume);
 	return true;
 }

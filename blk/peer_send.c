@@ -41,6 +41,13 @@ static void put_hello(struct peer *p)
 	p->say_hello = false;
 }
 
+struct frame_ack peer_ack(const struct volume *v)
+{
+	return (struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
+				   to_le64(v->journal.durable), to_le64(v->applied),
+				   to_le64(v->journal.tail + v->geometry.journal_bytes) };
+}
+
 static void put_small(struct peer *p)
 {
 	struct volume *v = p->volume;
@@ -60,8 +67,7 @@ static void put_small(struct peer *p)
 	if (p->say_ack) {
 		struct frame_ack *ack = body(p);
 
-		*ack = (struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
-					   to_le64(v->journal.durable), to_le64(v->applied) };
+		*ack = peer_ack(v);
 		p->ack_sent = *ack;
 		frame_end(p, FRAME_ACK, sizeof *ack);
 	}
@@ -100,6 +106,7 @@ void peer_source_start(struct peer *p, const struct position *at)
 	}
 	cursor_seek(&p->cursor, at);
 	p->sourcing = true;
+	p->limit = 0;			/* until its first ACK */
 	p->received = at->lsn;
 	p->written = min_u64(p->written, at->lsn);
 	p->durable = min_u64(p->durable, at->lsn);
@@ -127,6 +134,15 @@ static void cannot_source(struct peer *p, int error)
 			    record_finding_name(p->cursor.finding));
 }
 
+/* Its journal needs the record, a pad behind it, and the rest of that pad's block. Without this bound the record
+ * would wait there for room, the commit LSN that makes room would wait behind the record, and so for ever. */
+static bool peer_has_room(const struct peer *p, const struct record_header *r)
+{
+	const struct geometry *g = &p->volume->geometry;
+
+	return from_le64(r->lsn) + record_length(r) + RECORD_HEADER_BYTES + g->journal_block <= p->limit;
+}
+
 /* One frame of log, as much as there is and fits. */
 static void put_log(struct peer *p)
 {
@@ -144,7 +160,8 @@ static void put_log(struct peer *p)
 
 		if (result < 0 && result != -EAGAIN)
 			cannot_source(p, result);
-		if (result != 1 || length + record_wire_length(r) > most)
+		p->limited = result == 1 && !peer_has_room(p, r);
+		if (result != 1 || p->limited || length + record_wire_length(r) > most)
 			break;
 		memcpy(records + length, r, record_wire_length(r));
 		length += record_wire_length(r);
@@ -194,11 +211,13 @@ void peer_news(struct peer *p)
 		return;
 	if (v->source == p) {
 		const struct frame_ack *sent = &p->ack_sent;
+		uint64_t limit = v->journal.tail + v->geometry.journal_bytes;
 		bool received = from_le64(sent->received) != v->log.closed.lsn;
 		bool written = from_le64(sent->written) != v->journal.written;
 		bool durable = from_le64(sent->durable) != v->journal.durable;
 		bool applied = from_le64(sent->applied) != v->applied;
 
+		p->say_ack |= limit - from_le64(sent->limit) >= v->geometry.journal_bytes / 8;
 		switch (p->wants) {
 		case MODE_A: break;	/* once a tick is enough */
 		case MODE_B: p->say_ack |= received; break;
@@ -206,12 +225,14 @@ void peer_news(struct peer *p)
 		case MODE_D: p->say_ack |= durable || applied; break;
 		}
 	}
-	/* A flush that came after its log was sent. And the commit LSN, which readers there wait for: in mode D at
-	 * once, as a write here waits for them; else, when no log is there to carry it, now and then. */
-	if (p->sourcing && p->cursor.at.lsn == v->log.closed.lsn)
-		p->say_ping |= (v->flush_wanted > p->want_durable_sent && v->flush_wanted > p->durable) ||
-			       (p->commit_sent != v->commit && (p->config->mode == MODE_D ||
-								volume_now(v) - p->sent_ns > COMMIT_NEWS_NS));
+	/* A flush that came after its log was sent. And the commit LSN: in mode D writes here wait for its readers, and
+	 * a full journal there waits for it; else, when no log is there to carry it, now and then. */
+	if (p->sourcing && (p->limited || p->cursor.at.lsn == v->log.closed.lsn)) {
+		uint64_t want = min_u64(v->flush_wanted, p->cursor.at.lsn);
+		bool hurry = p->limited || p->config->mode == MODE_D || volume_now(v) - p->sent_ns > COMMIT_NEWS_NS;
+
+		p->say_ping |= (want > p->want_durable_sent && want > p->durable) || (hurry && p->commit_sent != v->commit);
+	}
 	if ((p->say_ack || p->say_ping) && !p->send.in_flight)
 		volume_turn_soon(v);
 }

@@ -196,7 +196,9 @@ static struct blocks blocks_of(const struct record_delta *delta)
 	return b;
 }
 
-struct need { uint64_t pages, present_clean, holes; int result; };
+/* `last` is the newest block counted in `pages`: a record's deltas are mostly in order, so that a block changed by
+ * several of them is counted once; counting one twice only asks for more than is needed. */
+struct need { uint64_t pages, present_clean, holes, last; int result; };
 
 static void need_block(struct pool *pool, uint64_t block, bool whole, struct need *need)
 {
@@ -205,10 +207,12 @@ static void need_block(struct pool *pool, uint64_t block, bool whole, struct nee
 	if (page && page->state == PAGE_LOADING) {
 		need->result = -EAGAIN;
 	} else if (page) {
-		need->present_clean += page->state == PAGE_CLEAN && !page->writing;
+		need->present_clean += page->needed != pool->prepares && page->state == PAGE_CLEAN && !page->writing;
+		page->needed = pool->prepares;
 		pool_touch(pool, page);
 	} else if (whole || pool_in_hole(pool, block)) {
-		need->pages++;
+		need->pages += need->last != block;
+		need->last = block;
 	} else if (need->result != -ENOSPC) {
 		int result = load(pool, block);
 
@@ -228,7 +232,9 @@ static void need_no_loads(struct pool *pool, uint64_t first, uint64_t end, struc
 
 int pool_prepare(struct pool *pool, const struct record_delta *deltas, uint32_t count)
 {
-	struct need need = { 0 };
+	struct need need = { .last = UINT64_MAX };
+
+	pool->prepares++;
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct blocks b = blocks_of(&deltas[i]);

@@ -28,6 +28,7 @@ struct page {
 	struct list link;	/* free, clean (LRU) or dirty list */
 	uint8_t state;		/* enum page_state */
 	bool writing;
+	uint32_t needed;	/* by the pool_prepare() of this number: to count it once */
 };
 
 /* Loads of pages in flight at once; more wait. */
@@ -46,6 +47,7 @@ struct pool {
 	struct page **buckets;
 	uint64_t bucket_mask;
 	struct list free, clean, dirty;
+	uint32_t prepares;
 	struct holes *holes;		/* since the last destage round began */
 	struct holes *holes_now;	/* being punched by the round that runs */
 	struct pool_load loads[POOL_LOADS_MAX];

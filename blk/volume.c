@@ -242,6 +242,9 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 		return result;
 	log_append(&v->log, &draft, v->io->wall_ns(v->io));
 	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
+	/* A batch is always a small part of anybody's journal: a peer can give room back only between batches. */
+	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
+		log_close(&v->log);
 	v->applied = v->log.end.lsn;
 	request->progress += length;
 	return 0;

@@ -3,6 +3,7 @@
  *
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
+ *	read ends	whether journal and store are as long as they must be
  *	scan		from the tail, record by record, to the first that is none
  *	sync		what was found may only be in the device's cache (the last daemon was killed): make it durable
  *	replay		what the store may lack, into pages, up to `reach` and the commit LSN
@@ -153,9 +154,10 @@ static void open_refuse(struct volume *v, int result)
 
 static void open_read_done(struct io_op *op, int64_t result);
 
-static void open_read(struct volume *v, int file, uint64_t len)
+static void open_read(struct volume *v, enum open_step step, int file, uint64_t offset, uint64_t len)
 {
-	v->open_op = (struct io_op){ .kind = IO_READ, .file = file, .data = v->slots, .len = len,
+	v->open_step = step;
+	v->open_op = (struct io_op){ .kind = IO_READ, .file = file, .data = v->slots, .offset = offset, .len = len,
 				     .done = open_read_done };
 	v->io->submit(v->io, &v->open_op);
 }
@@ -167,8 +169,7 @@ static int take_meta(struct volume *v)
 	if (result)
 		return result;
 	v->commit = v->meta.commit;
-	v->open_step = OPEN_READ_HEADER;
-	open_read(v, v->config.journal, JOURNAL_HEADER_BYTES);
+	open_read(v, OPEN_READ_HEADER, v->config.journal, 0, JOURNAL_HEADER_BYTES);
 	return 0;
 }
 
@@ -178,6 +179,19 @@ static int take_header(struct volume *v)
 
 	if (result)
 		return result;
+	open_read(v, OPEN_READ_JOURNAL_END, v->config.journal,
+		  JOURNAL_HEADER_BYTES + v->geometry.journal_bytes - BLOCK_BYTES, BLOCK_BYTES);
+	return 0;
+}
+
+static int take_journal_end(struct volume *v)
+{
+	open_read(v, OPEN_READ_STORE_END, v->config.store, v->geometry.volume_bytes - BLOCK_BYTES, BLOCK_BYTES);
+	return 0;
+}
+
+static int scan_start(struct volume *v)
+{
 	v->scan_end = v->meta.tail;
 	/* Meta may know an epoch whose record was lost with the power; another may stand there by now. The scan
 	 * finds all that are in the log. */
@@ -194,16 +208,21 @@ static int take_header(struct volume *v)
 static void open_read_done(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, open_op);
+	static const struct { const char *object; int (*take)(struct volume *v); } steps[] = {
+		[OPEN_READ_META] = { "meta", take_meta }, [OPEN_READ_HEADER] = { "journal", take_header },
+		[OPEN_READ_JOURNAL_END] = { "journal", take_journal_end },
+		[OPEN_READ_STORE_END] = { "store", scan_start },
+	};
 	int error;
 
 	if (result < (int64_t)op->len) {
-		snprintf(v->opening->why, WHY_BYTES, "%s: reading its first %llu bytes failed (%s)",
-			 v->open_step == OPEN_READ_META ? "meta" : "journal", (unsigned long long)op->len,
+		snprintf(v->opening->why, WHY_BYTES, "%s: reading %llu bytes at %llu failed (%s)",
+			 steps[v->open_step].object, (unsigned long long)op->len, (unsigned long long)op->offset,
 			 result < 0 ? strerrordesc_np((int)-result) : "the file is too short");
 		open_refuse(v, result < 0 ? (int)result : -EBADMSG);
 		return;
 	}
-	error = v->open_step == OPEN_READ_META ? take_meta(v) : take_header(v);
+	error = steps[v->open_step].take(v);
 	if (error)
 		open_refuse(v, error);
 }
@@ -378,8 +397,7 @@ void volume_open(struct volume *v, struct volume_call *call)
 	v->state = VOLUME_OPENING;
 	v->opening = call;
 	call->why[0] = 0;
-	v->open_step = OPEN_READ_META;
-	open_read(v, v->config.meta, META_BYTES);
+	open_read(v, OPEN_READ_META, v->config.meta, 0, META_BYTES);
 }
 
 /* ---- close ------------------------------------------------------------------------------------------ */

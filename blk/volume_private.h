@@ -30,7 +30,9 @@ enum volume_state {
 #undef X
 };
 
-enum open_step { OPEN_READ_META, OPEN_READ_HEADER, OPEN_SCAN, OPEN_SYNC, OPEN_REPLAY, OPEN_LISTEN };
+enum open_step {
+	OPEN_READ_META, OPEN_READ_HEADER, OPEN_READ_JOURNAL_END, OPEN_READ_STORE_END, OPEN_SCAN, OPEN_SYNC, OPEN_REPLAY
+};
 
 /* A change of role, step by step; one at a time. */
 #define ROLE_STEPS(X) \

@@ -15,7 +15,7 @@ static const struct geometry geometry = {
 /* The fixed part of each type, its tail's unit and longest tail. */
 static const struct shape { enum frame_type type; uint32_t fixed, unit, tail_max; } shapes[] = {
 	{ FRAME_HELLO, 232, 120, HISTORY_MAX * 120 }, { FRAME_START, 24, 0, 0 }, { FRAME_LOG, 32, 8, 8192 },
-	{ FRAME_ACK, 32, 0, 0 }, { FRAME_PING, 24, 0, 0 }, { FRAME_ROLE, 40, 8, FRAME_TEXT_MAX },
+	{ FRAME_ACK, 40, 0, 0 }, { FRAME_PING, 24, 0, 0 }, { FRAME_ROLE, 40, 8, FRAME_TEXT_MAX },
 	{ FRAME_ERROR, 16, 8, FRAME_TEXT_MAX },
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -35,7 +35,7 @@ static void frame_parts_have_the_sizes_of_the_wire(void **state)
 	assert_int_equal(sizeof(struct frame_hello), 232);
 	assert_int_equal(sizeof(struct frame_start), 24);
 	assert_int_equal(sizeof(struct frame_log), 32);
-	assert_int_equal(sizeof(struct frame_ack), 32);
+	assert_int_equal(sizeof(struct frame_ack), 40);
 	assert_int_equal(sizeof(struct frame_ping), 24);
 	assert_int_equal(sizeof(struct frame_role), 40);
 	assert_int_equal(sizeof(struct frame_error), 16);

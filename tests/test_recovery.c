@@ -379,14 +379,14 @@ static struct position tail_of(struct rig *r)
 	return at;
 }
 
-static void recovery_refuses_foreign_newer_and_bad_records_wherever_they_stand(void **state)
+static void recovery_refuses_newer_and_bad_records_that_follow_wherever_they_stand(void **state)
 {
 	static const struct { void (*make)(struct record_header *); const char *says; } rows[] = {
-		{ make_foreign, "another volume" }, { make_newer, "newer program" }, { make_bad, "damaged" },
+		{ make_newer, "newer program" }, { make_bad, "damaged" },
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 2; i++) {
 		for (unsigned below = 0; below < 2; below++) {
 			struct rig *r = below ? rig_killed_below_reach() : rig_killed(512);
 			struct position at = below ? tail_of(r) : r->end;
@@ -396,6 +396,21 @@ static void recovery_refuses_foreign_newer_and_bad_records_wherever_they_stand(v
 			rig_free(r);
 		}
 	}
+}
+
+/* Bytes behind the end of the log may be what a client wrote: they must not keep its node from opening. */
+static void recovery_takes_another_volumes_record_for_the_end_of_the_log(void **state)
+{
+	struct rig *r = rig_killed(512);
+
+	(void)state;
+	record_plant(r, &r->end, make_foreign);
+	assert_open_ends_at(r, r->end.lsn);
+	rig_free(r);
+	r = rig_killed_below_reach();
+	record_plant(r, &(struct position[]){ tail_of(r) }[0], make_foreign);
+	assert_refused(r, "journal: damaged", "replace this replica");
+	rig_free(r);
 }
 
 static void recovery_refuses_a_log_that_ends_below_what_the_store_may_hold(void **state)
@@ -590,7 +605,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(recovery_ends_before_a_torn_tail_and_gives_up_its_whole_batch),
 	cmocka_unit_test(recovery_ends_before_a_header_that_is_torn_between_two_sectors),
 	cmocka_unit_test(recovery_ends_before_a_record_that_does_not_follow),
-	cmocka_unit_test(recovery_refuses_foreign_newer_and_bad_records_wherever_they_stand),
+	cmocka_unit_test(recovery_refuses_newer_and_bad_records_that_follow_wherever_they_stand),
+	cmocka_unit_test(recovery_takes_another_volumes_record_for_the_end_of_the_log),
 	cmocka_unit_test(recovery_refuses_a_log_that_ends_below_what_the_store_may_hold),
 	cmocka_unit_test(recovery_refuses_another_volumes_journal),
 	cmocka_unit_test(recovery_refuses_garbage_for_meta),

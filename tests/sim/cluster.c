@@ -205,11 +205,24 @@ void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool p
 
 int cluster_primary(struct cluster *c)
 {
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		if (c->nodes[i].volume && c->nodes[i].volume->role == ROLE_PRIMARY &&
-		    c->nodes[i].volume->state == VOLUME_OPEN)
-			return (int)i;
-	return -1;
+	int primary = -1;
+
+	/* A primary that was failed over and does not know it yet is none, though its successor be gone. */
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		const struct volume *v = c->nodes[i].volume;
+		const struct epoch_entry *epoch;
+
+		if (!v || v->role != ROLE_PRIMARY || v->state != VOLUME_OPEN)
+			continue;
+		epoch = history_last(&v->history);
+		if (from_le64(epoch->number) < c->newest_number ||
+		    (from_le64(epoch->number) == c->newest_number && memcmp(epoch->uuid, c->newest_uuid, UUID_BYTES)))
+			continue;
+		c->newest_number = from_le64(epoch->number);
+		memcpy(c->newest_uuid, epoch->uuid, UUID_BYTES);
+		primary = (int)i;
+	}
+	return primary;
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------ */
@@ -293,6 +306,13 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 	}
 	r->buffer = client->buffer;
 	r->done = client_done;
+	/* A read asks anybody. */
+	for (unsigned i = 0; i < c->options.nodes && r->op == VOLUME_READ; i++) {
+		unsigned any = (node + (unsigned)world_random_below(w, c->options.nodes)) % c->options.nodes;
+
+		if (c->nodes[any].volume && c->nodes[any].volume->state == VOLUME_OPEN)
+			node = any;
+	}
 	client->cluster = c;
 	client->busy = true;
 	client->node = node;

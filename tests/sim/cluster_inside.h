@@ -37,6 +37,8 @@ struct cluster {
 	struct node nodes[CLUSTER_NODES_MAX];
 	struct client clients[CLIENT_REQUESTS];
 	uint64_t load_left, acked;
+	uint64_t newest_number;		/* of all epochs that had a primary */
+	uint8_t newest_uuid[UUID_BYTES];
 	struct volume_call call;
 	bool call_busy;
 	unsigned call_node;

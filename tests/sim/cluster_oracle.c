@@ -162,6 +162,24 @@ void oracle_observe(struct cluster *c)
 		lineage_add(c, record_at(c, n, lineage_end(c)));
 }
 
+static bool on_lineage(struct cluster *c, const struct volume *v)
+{
+	uint64_t i;
+
+	if (v->state != VOLUME_OPEN || v->applied > lineage_end(c))
+		return false;
+	/* A log that is not the primary's: LSNs may be equal, bytes need not be. */
+	i = lineage_at(c, v->log.closed.lsn);
+	if (v->log.closed.lsn > lineage_end(c) ||
+	    (i > 0 && (c->lineage[i - 1].end != v->log.closed.lsn ||
+		       memcmp(c->lineage[i - 1].hash_after, v->log.closed.hash, HASH_BYTES))))
+		return false;
+	if (v->applied == 0)
+		return true;
+	i = lineage_at(c, v->applied);
+	return i > 0 && c->lineage[i - 1].end == v->applied;
+}
+
 void oracle_acked(struct cluster *c, const struct client *client)
 {
 	const struct volume_request *r = &client->request;
@@ -174,6 +192,8 @@ void oracle_acked(struct cluster *c, const struct client *client)
 		uint8_t want[CLIENT_BYTES_MAX];
 
 		oracle_observe(c);
+		if (!on_lineage(c, v))
+			return;
 		lineage_bytes(c, r->lsn, r->offset, r->len, want);
 		if (memcmp(want, r->buffer + r->offset % BLOCK_BYTES, r->len))
 			cluster_breach(c, "a read of %llu bytes at %llu returned other bytes than were written",
@@ -216,18 +236,6 @@ static const uint8_t *peek(struct node *n, uint64_t block)
 	if (!page && pool_in_hole(&n->volume->pool, block))
 		return zeros;
 	return machine_disk_data(n->machine, n->store) + block * BLOCK_BYTES;
-}
-
-static bool on_lineage(struct cluster *c, const struct volume *v)
-{
-	uint64_t i;
-
-	if (v->state != VOLUME_OPEN || v->applied > lineage_end(c))
-		return false;
-	if (v->applied == 0)
-		return true;
-	i = lineage_at(c, v->applied);
-	return i > 0 && c->lineage[i - 1].end == v->applied;
 }
 
 static void check_block(struct cluster *c, struct node *n, uint64_t block)
