@@ -27,11 +27,15 @@ keep()
 	cp -a --sparse=always "$state" "$T/kept/state"
 }
 
+# restore [FILE...]: the config, and what was damaged. (That nothing else changed is what unchanged() is for.)
 restore()
 {
-	rm -rf "$state"
-	cp -a --sparse=always "$T/kept/state" "$state"
+	local file
 	cp -a "$T/kept/config" "$config"
+	for file in "$@"; do
+		rm -f "${state:?}/$file"
+		cp -a --sparse=always "$T/kept/state/$file" "$state/$file"
+	done
 }
 
 garbage()
@@ -90,29 +94,29 @@ keep
 for file in store journal meta; do
 	truncate -s -4096 "$state/$file"
 	unchanged "$file .*has [0-9]+ bytes and needs [0-9]+"
-	restore
+	restore "$file"
 	: >"$state/$file"
 	unchanged "$file .*has 0 bytes and needs"
-	restore
+	restore "$file"
 	rm "$state/$file"
 	unchanged "$file .*No such file"
-	restore
+	restore "$file"
 done
 garbage journal 0 1
 unchanged 'journal.*not a Holdfast journal'
-restore
+restore journal
 garbage meta 0 32
 unchanged 'meta: neither of its two copies is whole; replace this replica from a peer'
-restore
+restore meta
 cp -a --sparse=always "$T/b/var/lib/holdfast/$V/meta" "$state/meta"
 unchanged "meta: this replica is another node's"
-restore
+restore meta
 fact "store, journal, meta: cut short, empty, missing, garbage, another's"
 
 garbage meta 0 1		# one of two copies: no harm
 hf a up $V
 hf a down $V
-restore
+restore store journal meta
 fact "one copy of meta is enough"
 
 # The journal is damaged below what the store already has of it: the store alone would be neither old nor new. The
@@ -133,7 +137,7 @@ mount -o remount,size=200M "$T/a"
 keep
 garbage journal $((tail % (32 << 20) / 4096 + 1)) 1
 unchanged 'journal: damaged: .*replace this replica from a peer'
-restore
+restore journal
 hf a up $V
 qio a -r -c "read -P 5 0 20M" || fail "after a full disk and a kill: $said_qio"
 hf a down $V
@@ -144,8 +148,8 @@ keep
 fact "a journal damaged where it is needed is refused"
 
 # ---- addresses
-restore
-on a python3 -c '
+restore store journal meta
+nsenter "--net=/run/netns/$net-a" python3 -c '
 import socket, sys, time
 s = socket.create_server(("10.77.0.1", 7701))
 open(sys.argv[1], "w").close()
