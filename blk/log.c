@@ -169,8 +169,10 @@ void log_append(struct log *log, const struct record_draft *draft, uint64_t wall
 	r->delta_count = to_le32(draft->delta_count);
 	r->annotation_len = to_le32(draft->annotation_len);
 	at = (uint8_t *)(r + 1);
-	at = (uint8_t *)mempcpy(at, draft->deltas, draft->delta_count * sizeof *draft->deltas);
-	at = (uint8_t *)mempcpy(at, draft->annotation, draft->annotation_len);
+	if (draft->delta_count)
+		at = (uint8_t *)mempcpy(at, draft->deltas, draft->delta_count * sizeof *draft->deltas);
+	if (draft->annotation_len)
+		at = (uint8_t *)mempcpy(at, draft->annotation, draft->annotation_len);
 	memset(at, 0, round_up(draft->annotation_len, 8) - draft->annotation_len);
 	at += round_up(draft->annotation_len, 8) - draft->annotation_len;
 	for (uint32_t i = 0; i < draft->slice_count; i++) {

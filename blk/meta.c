@@ -33,6 +33,7 @@ void meta_encode(const struct meta *m, uint64_t generation, uint8_t bytes[META_S
 	slot->tail = to_le64(m->tail.lsn);
 	memcpy(slot->tail_hash, m->tail.hash, HASH_BYTES);
 	slot->reach = to_le64(m->reach);
+	slot->durable = to_le64(m->durable);
 	slot->commit = to_le64(m->commit);
 	slot->promised = to_le64(m->promised);
 	slot->epoch_count = to_le32(m->history->count);
@@ -103,6 +104,7 @@ int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTE
 	m->tail.lsn = from_le64(best->tail);
 	memcpy(m->tail.hash, best->tail_hash, HASH_BYTES);
 	m->reach = m->saved_reach = from_le64(best->reach);
+	m->durable = from_le64(best->durable);
 	m->commit = from_le64(best->commit);
 	m->promised = from_le64(best->promised);
 	m->generation = from_le64(best->generation);

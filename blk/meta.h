@@ -23,10 +23,11 @@ struct meta_slot {
 	le64 tail;			/* the store holds everything below; replay starts here */
 	uint8_t tail_hash[HASH_BYTES];
 	le64 reach;			/* the store may hold something of records below this, and of none above */
+	le64 durable;			/* the journal had everything below this, durably: ends it below, it is damaged */
 	le64 commit;			/* commit LSN as last known */
 	le64 promised;			/* highest epoch number promised to anybody */
 	le32 epoch_count;
-	uint8_t zero[4096 - 176];
+	uint8_t zero[4096 - 184];
 	le32 crc;			/* of all above, then of the epochs */
 };
 _Static_assert(sizeof(struct meta_slot) == 4096, "size on disk");
@@ -38,7 +39,7 @@ struct meta {
 	int file;
 	const struct geometry *geometry;
 	struct position tail;
-	uint64_t reach, commit, promised;
+	uint64_t reach, durable, commit, promised;
 	struct history *history;
 	uint64_t generation;		/* of the newest slot written or being written */
 	uint64_t saved, wanted;		/* tickets: see meta_save() */
@@ -50,7 +51,7 @@ struct meta {
 	void (*moved)(struct meta *m);	/* saved or failed changed */
 };
 
-/* @slots: META_BYTES as read. Fills tail, reach, commit, promised, history, generation. -EBADMSG with a
+/* @slots: META_BYTES as read. Fills tail, reach, durable, commit, promised, history, generation. -EBADMSG with a
  * sentence in @why: no valid slot, another volume, another geometry, a newer version. */
 MUST_CHECK int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTES]);
 /* -ENOMEM. @history stays the caller's. */

@@ -173,6 +173,17 @@ void peer_dial(struct peer *p, uint64_t now)
 	v->io->submit(v->io, &p->dial);
 }
 
+/* It is there, but writes wait for it and it gets nothing done: its disk hangs, or is full. */
+static bool peer_stuck(struct peer *p, uint64_t now)
+{
+	struct volume *v = p->volume;
+
+	if (p->state != PEER_ONLINE || p->config->mode == MODE_A || v->role != ROLE_PRIMARY || !v->ack_count ||
+	    min_u64(p->durable, p->applied) >= v->log.closed.lsn)
+		p->progress_ns = now;
+	return now - p->progress_ns > 2 * v->config.peer_timeout_ns;
+}
+
 void peer_tick(struct peer *p, uint64_t now)
 {
 	struct volume *v = p->volume;
@@ -203,6 +214,12 @@ void peer_tick(struct peer *p, uint64_t now)
 	if (v->role == ROLE_SECONDARY && !v->source && v->change.step == ROLE_STEP_NONE && p->state == PEER_IDLE &&
 	    !p->ahead && p->end.lsn > v->log.closed.lsn) {
 		peer_drop(p, "it has more log by now", 0);
+		return;
+	}
+	if (peer_stuck(p, now)) {
+		snprintf(why, sizeof why, "writes wait for it, and it got nothing done for %llu ms (see its status); left behind",
+			 (unsigned long long)((now - p->progress_ns) / 1000000));
+		peer_drop(p, why, timeout);
 		return;
 	}
 	if (now - p->sent_ns > timeout / 5 || p->commit_sent != v->commit)

@@ -70,6 +70,7 @@ struct peer {
 	uint64_t promise_ticket, promise_number;	/* ours to it, not durable yet; 0 = none */
 	bool ahead;			/* it has log that we lack and that follows ours */
 	uint64_t received, written, durable, applied;
+	uint64_t progress_ns;		/* since when writes wait for it without any of these having moved */
 
 	/* We are its source. */
 	bool sourcing;

@@ -129,6 +129,8 @@ static bool take_ack(struct peer *p, const struct frame_ack *ack)
 		malformed(p, "ACK watermarks");
 		return false;
 	}
+	if (received > p->received || written > p->written || durable > p->durable || applied > p->applied)
+		p->progress_ns = volume_now(p->volume);
 	p->received = max_u64(p->received, received);
 	p->written = max_u64(p->written, written);
 	p->durable = max_u64(p->durable, durable);

@@ -129,8 +129,9 @@ static void cannot_source(struct peer *p, int error)
 			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
 	else
 		peer_refuse(p, FRAME_ERROR_RESYNC, 0, PEER_RESYNC,
-			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s holds it "
-			    "no more (%s there)", p->config->name, lsn, v->geometry.node,
+			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s %s (%s there); "
+			    "create its replica anew", p->config->name, lsn, v->geometry.node,
+			    p->cursor.finding == RECORD_STALE ? "holds it no more" : "is damaged or holds it no more",
 			    record_finding_name(p->cursor.finding));
 }
 

@@ -564,6 +564,14 @@ void volume_turn_soon(struct volume *v)
 	v->io->submit(v->io, &v->turn);
 }
 
+static bool any_peer_undurable(const struct volume *v)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->peers[i].sourcing && v->peers[i].durable < v->log.closed.lsn)
+			return true;
+	return false;
+}
+
 /* Ten times a second: what moves by time alone. */
 static void volume_tick(struct io_op *op, int64_t result)
 {
@@ -575,9 +583,15 @@ static void volume_tick(struct io_op *op, int64_t result)
 		return;
 	}
 	/* The commit LSN follows within a tick even when nobody asks for a flush. */
-	if (v->role == ROLE_PRIMARY && v->log.closed.lsn > v->commit && !v->failed)
+	if (v->role == ROLE_PRIMARY && !v->failed && (v->log.closed.lsn > v->commit || any_peer_undurable(v)))
 		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
-	v->meta.commit = v->commit;	/* persisted with whatever is saved next */
+	/* Ten times a second at most meta learns how far the journal is durable: so that a journal that ends earlier
+	 * after a crash is known to have lost what was promised. */
+	v->meta.commit = v->commit;
+	if (v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
+		v->meta.durable = v->journal.durable;
+		meta_save(&v->meta);
+	}
 	if (!pool_dirty(&v->pool))
 		v->destage_ns = 0;
 	else if (!v->destage_ns)
@@ -617,5 +631,11 @@ void volume_destage_freed(struct destage *d)
 
 	if (d->failed)
 		volume_fail(v, d->failed, "store: a write or sync");
+	if (d->store_full && !v->store_full_said)
+		say(v->io, IO_WARNING, "volume=%s store: its disk is full; writes wait once journal or memory are full too, "
+		    "and go on when there is space again", v->config.name);
+	if (d->state == DESTAGE_IDLE && v->store_full_said)
+		say(v->io, IO_INFO, "volume=%s store: its disk has space again; writes go on", v->config.name);
+	v->store_full_said = d->store_full || (v->store_full_said && d->state != DESTAGE_IDLE);
 	volume_turn_soon(v);
 }

@@ -11,7 +11,7 @@
  *
  * What ends the scan, and what it means (rows are exclusive; scan_rows below):
  *
- *	found			| log ends below `reach`	| at or above it
+ *	found			| log ends below `durable`	| at or above it
  *	nothing, stale, torn,	| damaged: what was durable	| the end of the log: what stands here was
  *	foreign, unchained	| is gone			| never acknowledged as written
  *	the whole ring		| damaged			| the end of the log
@@ -232,7 +232,7 @@ static void open_read_done(struct io_op *op, int64_t result)
 enum scan_outcome { SCAN_END, SCAN_DAMAGED, SCAN_NEWER };
 
 /* The table of the file's head. RECORD_GOOD stands for "the whole ring was good". */
-static const struct scan_row { unsigned findings; bool below_reach, above_reach; enum scan_outcome outcome; }
+static const struct scan_row { unsigned findings; bool below_durable, above_durable; enum scan_outcome outcome; }
 scan_rows[] = {
 #define F(name) (1u << RECORD_##name)
 	{ F(BLANK) | F(FOREIGN) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), true, false, SCAN_DAMAGED },
@@ -242,14 +242,14 @@ scan_rows[] = {
 #undef F
 };
 
-static enum scan_outcome scan_outcome(enum record_finding finding, bool below_reach)
+static enum scan_outcome scan_outcome(enum record_finding finding, bool below_durable)
 {
 	const struct scan_row *found = NULL;
 
 	for (unsigned i = 0; i < sizeof scan_rows / sizeof scan_rows[0]; i++) {
 		const struct scan_row *row = &scan_rows[i];
 
-		if (!(row->findings & 1u << finding) || !(below_reach ? row->below_reach : row->above_reach))
+		if (!(row->findings & 1u << finding) || !(below_durable ? row->below_durable : row->above_durable))
 			continue;
 		CHECK(!found);		/* exclusive */
 		found = row;
@@ -258,9 +258,15 @@ static enum scan_outcome scan_outcome(enum record_finding finding, bool below_re
 	return found->outcome;
 }
 
+/* What the journal must have: meta said so when it was durable. */
+static uint64_t scan_promised(const struct volume *v)
+{
+	return max_u64(v->meta.reach, v->meta.durable);
+}
+
 static int scan_refuse(struct volume *v, enum scan_outcome outcome)
 {
-	unsigned long long end = v->scan_end.lsn, at = v->apply.at.lsn, reach = v->meta.reach;
+	unsigned long long end = v->scan_end.lsn, at = v->apply.at.lsn;
 	char *why = v->opening->why;
 
 	switch (outcome) {
@@ -270,9 +276,9 @@ static int scan_refuse(struct volume *v, enum scan_outcome outcome)
 		snprintf(why, WHY_BYTES, "journal: the record at LSN %llu was written by a newer program; use that one", at);
 		break;
 	case SCAN_DAMAGED:
-		snprintf(why, WHY_BYTES, "journal: damaged: it ends at LSN %llu (%s at %llu), and the store already holds "
-			 "changes up to %llu; replace this replica from a peer", end,
-			 record_finding_name(v->apply.finding), at, reach);
+		snprintf(why, WHY_BYTES, "journal: damaged: it ends at LSN %llu (%s at %llu), and was durable up to %llu; "
+			 "replace this replica from a peer", end, record_finding_name(v->apply.finding), at,
+			 (unsigned long long)scan_promised(v));
 		break;
 	}
 	return -EBADMSG;
@@ -314,7 +320,7 @@ static void scan(struct volume *v)
 	}
 	if (result == -EBADMSG)
 		finding = v->apply.finding;
-	result = scan_refuse(v, scan_outcome(finding, v->scan_end.lsn < v->meta.reach));
+	result = scan_refuse(v, scan_outcome(finding, v->scan_end.lsn < scan_promised(v)));
 	if (result) {
 		open_refuse(v, result);
 		return;

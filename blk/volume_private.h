@@ -98,6 +98,7 @@ struct volume {
 
 	/* the turn */
 	struct io_op turn, tick;
+	bool store_full_said;
 	uint64_t destage_ns;		/* when something was first found dirty since the last round */
 
 	/* opening and closing */

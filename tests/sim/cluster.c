@@ -387,7 +387,7 @@ static bool converged(struct cluster *c)
 	int primary = cluster_primary(c);
 	const struct volume *p;
 
-	if (primary < 0 || cluster_load_left(c))
+	if (primary < 0 || cluster_load_left(c) || c->call_busy)
 		return false;
 	p = c->nodes[primary].volume;
 	if (p->log.closed.lsn != p->log.end.lsn || p->journal.durable != p->log.end.lsn)
