@@ -47,10 +47,10 @@ void holes_add(struct holes *h, const struct hole *hole)
 	for (to = from; to < h->count && h->at[to].first <= hole->end; to++) {
 		struct hole *old = &h->at[to];
 
+		merged.lsn = min_u64(merged.lsn, old->lsn);
 		if (old->keep_space == hole->keep_space) {
 			merged.first = min_u64(merged.first, old->first);
 			merged.end = max_u64(merged.end, old->end);
-			merged.lsn = min_u64(merged.lsn, old->lsn);
 			merged.lsn_end = max_u64(merged.lsn_end, old->lsn_end);
 		} else if (old->first < hole->first) {
 			parts[count] = *old;

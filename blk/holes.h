@@ -9,7 +9,8 @@
 
 enum { HOLES_MAX = 1024 };	/* 40 KiB, and as many calls of fallocate in one destage round */
 
-/* Blocks [first, end), emptied by the records [lsn, lsn_end). */
+/* Blocks [first, end), emptied by a record that ends at lsn_end. The store lacks, of these blocks, everything
+ * since lsn: pages and other holes that this one took the place of count too. */
 struct hole {
 	uint64_t first, end;
 	uint64_t lsn, lsn_end;

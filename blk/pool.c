@@ -285,9 +285,13 @@ static struct page *page_for(struct pool *pool, uint64_t block, bool whole)
 	return page;
 }
 
-static void drop_page(struct pool *pool, struct page *page, uint64_t lsn, uint64_t lsn_end)
+/* Until the hole is in the store, older records of the page are not either: should the hole's own be lost with
+ * the power, they are what counts. So the hole is as old as the oldest page that it swallows. */
+static void drop_page(struct pool *pool, struct page *page, uint64_t lsn, uint64_t lsn_end, struct hole *hole)
 {
 	if (!page->writing) {
+		if (page->state == PAGE_DIRTY)
+			hole->lsn = min_u64(hole->lsn, page->lsn_first);
 		page_free(pool, page);
 		return;
 	}
@@ -306,14 +310,14 @@ static void make_hole(struct pool *pool, uint64_t first, uint64_t end, bool keep
 			struct page *page = pool_find(pool, block);
 
 			if (page)
-				drop_page(pool, page, lsn, lsn_end);
+				drop_page(pool, page, lsn, lsn_end, &hole);
 		}
 	} else {
 		for (uint64_t i = 0; i < pool->page_count; i++) {
 			struct page *page = &pool->pages[i];
 
 			if (page->state != PAGE_FREE && page->block >= first && page->block < end)
-				drop_page(pool, page, lsn, lsn_end);
+				drop_page(pool, page, lsn, lsn_end, &hole);
 		}
 	}
 	holes_add(pool->holes, &hole);

@@ -169,6 +169,42 @@ static void a_secondary_follows_through_more_epochs_than_its_journal_holds(void 
 	cluster_free(c);
 }
 
+/* ---- holes ---- */
+
+static void put(struct pool *pool, enum delta_kind kind, uint64_t offset, uint32_t length, uint64_t lsn)
+{
+	static const uint8_t bytes[65536];
+	struct record_delta delta = { to_le64(offset), to_le32(length), to_le16((uint16_t)kind), { 0 } };
+
+	assert_int_equal(pool_prepare(pool, &delta, 1), 0);
+	pool_apply(pool, &delta, 1, bytes, lsn, lsn + 100);
+}
+
+/* The tail may not pass a record whose page a younger hole has swallowed, nor a hole that another took over: the
+ * younger record may be lost with the power, the older one was acknowledged. */
+static void a_hole_is_as_old_as_what_it_swallows(void **state)
+{
+	struct world *w = world_new(1);
+	struct io *io = machine_io(world_machine(w, "a"));
+	struct geometry g = { .uuid = { 1 }, .volume_bytes = 1 << 20, .journal_bytes = 1 << 20,
+			      .segment_bytes = 256 << 10, .journal_block = 4096, .node = "a" };
+	struct pool pool;
+
+	(void)state;
+	assert_int_equal(pool_new(&pool, io, 0, &g, 100, NULL), 0);
+	put(&pool, DELTA_DATA, 8192, 8192, 1000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	put(&pool, DELTA_DISCARD, 0, 65536, 2000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	pool_delete(&pool);
+	assert_int_equal(pool_new(&pool, io, 0, &g, 100, NULL), 0);
+	put(&pool, DELTA_DISCARD, 8192, 8192, 1000);
+	put(&pool, DELTA_ZERO, 0, 65536, 2000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	pool_delete(&pool);
+	world_free(w);
+}
+
 /* ---- hostile bytes ---- */
 
 static void what_clients_write_cannot_keep_a_node_from_opening(void **state)
@@ -608,6 +644,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(log_marks_stay_denser_than_the_journal_however_long_it_runs),
 	cmocka_unit_test(a_journal_full_of_epochs_still_takes_the_next_promotion),
 	cmocka_unit_test(a_secondary_follows_through_more_epochs_than_its_journal_holds),
+	cmocka_unit_test(a_hole_is_as_old_as_what_it_swallows),
 	cmocka_unit_test(what_clients_write_cannot_keep_a_node_from_opening),
 	cmocka_unit_test(a_peer_that_promised_the_last_number_of_all_does_not_stop_us),
 	cmocka_unit_test(a_record_that_asks_for_more_than_memory_has_is_refused),
