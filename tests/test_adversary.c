@@ -169,6 +169,42 @@ static void a_secondary_follows_through_more_epochs_than_its_journal_holds(void 
 	cluster_free(c);
 }
 
+/* ---- holes ---- */
+
+static void put(struct pool *pool, enum delta_kind kind, uint64_t offset, uint32_t length, uint64_t lsn)
+{
+	static const uint8_t bytes[65536];
+	struct record_delta delta = { to_le64(offset), to_le32(length), to_le16((uint16_t)kind), { 0 } };
+
+	assert_int_equal(pool_prepare(pool, &delta, 1), 0);
+	pool_apply(pool, &delta, 1, bytes, lsn, lsn + 100);
+}
+
+/* The tail may not pass a record whose page a younger hole has swallowed, nor a hole that another took over: the
+ * younger record may be lost with the power, the older one was acknowledged. */
+static void a_hole_is_as_old_as_what_it_swallows(void **state)
+{
+	struct world *w = world_new(1);
+	struct io *io = machine_io(world_machine(w, "a"));
+	struct geometry g = { .uuid = { 1 }, .volume_bytes = 1 << 20, .journal_bytes = 1 << 20,
+			      .segment_bytes = 256 << 10, .journal_block = 4096, .node = "a" };
+	struct pool pool;
+
+	(void)state;
+	assert_int_equal(pool_new(&pool, io, 0, &g, 100, NULL), 0);
+	put(&pool, DELTA_DATA, 8192, 8192, 1000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	put(&pool, DELTA_DISCARD, 0, 65536, 2000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	pool_delete(&pool);
+	assert_int_equal(pool_new(&pool, io, 0, &g, 100, NULL), 0);
+	put(&pool, DELTA_DISCARD, 8192, 8192, 1000);
+	put(&pool, DELTA_ZERO, 0, 65536, 2000);
+	assert_int_equal(pool_oldest(&pool, UINT64_MAX), 1000);
+	pool_delete(&pool);
+	world_free(w);
+}
+
 /* ---- hostile bytes ---- */
 
 static void what_clients_write_cannot_keep_a_node_from_opening(void **state)
@@ -212,6 +248,77 @@ static void a_peer_that_promised_the_last_number_of_all_does_not_stop_us(void **
 	cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 10 * SECONDS);
 	cluster_run_for(c, 2 * SECONDS);
 	cluster_free(c);
+}
+
+static void a_record_that_asks_for_more_than_memory_has_is_refused(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_A);
+	struct cluster *c = start(&o);
+	static struct record_delta deltas[600];
+	struct record_draft draft = { .kind = RECORD_DATA, .deltas = deltas, .delta_count = 600 };
+	struct volume *a = cluster_volume(c, 0);
+
+	(void)state;
+	for (unsigned i = 0; i < 600; i++)
+		deltas[i] = (struct record_delta){ to_le64(i % 250 * 4096), to_le32(4096), to_le16(DELTA_DISCARD), { 0 } };
+	log_append(&a->log, &draft, 0);
+	a->applied = a->log.end.lsn;
+	volume_turn_soon(a);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_int_equal(cluster_volume(c, 1)->failed, 0);
+	assert_non_null(strstr(peer_of(c, 1, 0)->why, "content"));
+	cluster_free(c);
+}
+
+/* A node that reads while its pool is short: what it gets is the volume as of one LSN. */
+static void a_long_read_is_of_one_moment(void **state)
+{
+	struct disk_timing slow = { .min_ns = 100 * MICROSECONDS, .max_ns = 3 * MILLISECONDS };
+	unsigned torn = 0, played = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct cluster_options o = options_of(1, MODE_A);
+		struct asked *reads[8], *writes[8];
+		struct cluster *c;
+
+		o.seed = seed;
+		o.volume_bytes = 16 << 20;
+		o.journal_bytes = 8 << 20;
+		c = start(&o);
+		for (unsigned i = 0; i < 8; i++)
+			reads[i] = writes[i] = NULL;
+		machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 's'), &slow);
+		for (unsigned n = 0; n < 4000; n++) {
+			unsigned i = n % 8;
+
+			if (writes[i] && wait_for(c, &writes[i]->done, 10 * SECONDS))
+				asked_free(writes[i]);
+			/* Each write puts one byte everywhere in 16 KiB; the rest of the load turns the pool over. */
+			writes[i] = ask(c, 0, VOLUME_WRITE, n % 3 ? (64 + n * 37 % 960) * 16384ull : n % 32 * 16384ull, 16384,
+					(int)(n & 255), 0);
+			if (reads[i] && reads[i]->done) {
+				const uint8_t *b = reads[i]->buffer;
+
+				played++;
+				for (unsigned k = 1; k < 4; k++)
+					torn += b[k * 4096] != b[0];
+				asked_free(reads[i]);
+				reads[i] = NULL;
+			}
+			if (!reads[i])
+				reads[i] = ask(c, 0, VOLUME_READ, n * 7 % 32 * 16384ull, 16384, 0, 0);
+			cluster_run_for(c, 100 * MICROSECONDS);
+		}
+		cluster_free(c);
+		for (unsigned i = 0; i < 8; i++) {
+			if (reads[i])
+				asked_free(reads[i]);
+			asked_free(writes[i]);
+		}
+	}
+	print_message("%u reads, %u torn\n", played, torn);
+	assert_int_equal(torn, 0);
 }
 
 /* ---- promises ---- */
@@ -537,8 +644,11 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(log_marks_stay_denser_than_the_journal_however_long_it_runs),
 	cmocka_unit_test(a_journal_full_of_epochs_still_takes_the_next_promotion),
 	cmocka_unit_test(a_secondary_follows_through_more_epochs_than_its_journal_holds),
+	cmocka_unit_test(a_hole_is_as_old_as_what_it_swallows),
 	cmocka_unit_test(what_clients_write_cannot_keep_a_node_from_opening),
 	cmocka_unit_test(a_peer_that_promised_the_last_number_of_all_does_not_stop_us),
+	cmocka_unit_test(a_record_that_asks_for_more_than_memory_has_is_refused),
+	cmocka_unit_test(a_long_read_is_of_one_moment),
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
 	cmocka_unit_test(a_promotion_that_failed_half_way_can_be_tried_again),
 	cmocka_unit_test(who_has_more_log_than_the_asker_does_not_promise),

@@ -62,8 +62,8 @@ static void something_breaks(struct cluster *c, unsigned swarm)
 		if (cluster_volume(c, k))
 			cluster_crash(c, k, true);
 		break;
-	case 10: machine_crash_at(a, machine_disk_ops(a) + 1 + world_random_below(w, 200), true); break;
-	case 11: machine_crash_at(a, machine_disk_ops(a) + 1 + world_random_below(w, 200), false); break;
+	case 10: cluster_crash_at(c, n, machine_disk_ops(a) + 1 + world_random_below(w, 200), true); break;
+	case 11: cluster_crash_at(c, n, machine_disk_ops(a) + 1 + world_random_below(w, 200), false); break;
 	}
 }
 

@@ -59,6 +59,14 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 		.journal_bytes = (256 << 10) * (4 + world_random_below(w, 12)),
 	};
 
+	/* Some journals are as small as they may be. */
+	if (world_random_below(w, 4) == 0) {
+		o.segment_bytes = 64 << 10;
+		o.journal_bytes = (64 << 10) * (4 + world_random_below(w, 12));
+	}
+	/* The pool has some 600 pages: now and then the volume has more. */
+	if (world_random_below(w, 4) == 0)
+		o.volume_bytes = 6 << 20;
 	world_free(w);
 	return o;
 }
