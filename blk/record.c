@@ -58,7 +58,7 @@ static uint32_t crc_of(const struct record_header *r)
 static bool content_holds(const struct record_header *r, const struct geometry *g)
 {
 	const struct record_delta *deltas = record_deltas(r);
-	uint64_t payload = 0;
+	uint64_t payload = 0, pages = 0, holes = 0, last = UINT64_MAX;
 
 	if (from_le16(r->kind) == 0 || from_le16(r->kind) >= RECORD_KINDS)
 		return false;
@@ -73,6 +73,13 @@ static bool content_holds(const struct record_header *r, const struct geometry *
 			return false;
 		if (kind == DELTA_DATA)
 			payload += length;
+		/* A range of whole blocks is a hole and takes no page, but for its two ends. */
+		holes += kind != DELTA_DATA;
+		pages += kind != DELTA_DATA ? 2 : (offset + length - 1) / BLOCK_BYTES - offset / BLOCK_BYTES +
+						  (offset / BLOCK_BYTES != last);
+		last = kind == DELTA_DATA ? (offset + length - 1) / BLOCK_BYTES : UINT64_MAX;
+		if (pages > RECORD_PAGES_MAX || holes > RECORD_HOLES_MAX)
+			return false;
 	}
 	return payload == from_le32(r->payload_len);
 }

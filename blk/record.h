@@ -108,7 +108,7 @@ enum record_finding {
 	RECORD_STALE,		/* whole, of another LSN: from an earlier lap of the ring */
 	RECORD_UNCHAINED,	/* whole, but not the successor of what we have: from before a crash */
 	RECORD_NEWER,		/* whole and chained, of a version that we do not know */
-	RECORD_BAD,		/* whole and chained, but its content breaks the rules above */
+	RECORD_BAD,		/* whole and chained, but its content breaks the rules above, or a bound */
 	RECORD_GOOD,
 	RECORD_FINDINGS
 };

@@ -15,6 +15,8 @@ enum {
 	HISTORY_MAX = 500,		/* epochs kept; they fill one meta slot */
 
 	RECORD_BYTES_MAX = 1 << 20,	/* a whole record with 8 MiB segments: an eighth of a segment */
+	RECORD_PAGES_MAX = 2048,	/* blocks that one record changes: 8 MiB, a part of the smallest pool */
+	RECORD_HOLES_MAX = 512,		/* its discards and zeroings of whole blocks: half of what the pool keeps */
 	WRITE_CHUNK_BYTES = 256 << 10,	/* payload of one record of a long write: a segment's tail wastes 3 % */
 	SEGMENT_BYTES = 8 << 20,	/* default; no record crosses a multiple of it, so neither ring wraps inside one */
 	JOURNAL_BYTES_DEFAULT = 256 << 20,
