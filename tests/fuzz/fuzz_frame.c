@@ -273,10 +273,11 @@ static uint32_t record_make(uint8_t *to, struct position *at, uint64_t *epoch, u
 	}
 	if (how > 250)
 		to[take() % record_wire_length(r)] ^= (uint8_t)take();
-	if (record_wire_length(r) > 8192)
+	/* Odd lengths may travel, but the next record stands aligned. */
+	if (record_wire_length(r) < RECORD_HEADER_BYTES || record_wire_length(r) > 8192)
 		r->length = to_le32(8192);
 	record_next(r, at);
-	return record_wire_length(r);
+	return (uint32_t)round_up(record_wire_length(r), 8);
 }
 
 static void put_log(struct wire *wire)
