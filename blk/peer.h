@@ -153,7 +153,9 @@ void peer_process(struct peer *p);
 /* listener (peer_listen.c) */
 MUST_CHECK int listener_new(struct listener *l, struct volume *v);
 void listener_delete(struct listener *l);
-MUST_CHECK int listener_start(struct listener *l, const char *address);
+/* -errno of io->listen(). Nobody is accepted before listener_start(). */
+MUST_CHECK int listener_listen(struct listener *l, const char *address);
+void listener_start(struct listener *l);
 void listener_stop(struct listener *l);
 /* Hands whole greetings to their peers; every turn. */
 void listener_step(struct listener *l);

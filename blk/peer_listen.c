@@ -177,15 +177,19 @@ void listener_delete(struct listener *l)
 	l->volume = NULL;
 }
 
-int listener_start(struct listener *l, const char *address)
+int listener_listen(struct listener *l, const char *address)
 {
 	int result = l->volume->io->listen(l->volume->io, address, &l->socket);
 
 	if (result)
 		l->socket = -1;
-	else
-		listener_accept(l);
 	return result;
+}
+
+void listener_start(struct listener *l)
+{
+	if (l->socket >= 0)
+		listener_accept(l);
 }
 
 void listener_stop(struct listener *l)

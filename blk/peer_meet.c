@@ -203,7 +203,8 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	}
 	theirs->count = from_le32(hello->epoch_count);
 	memcpy(theirs->epochs, hello + 1, theirs->count * sizeof theirs->epochs[0]);
-	if (!history_check(theirs) || from_le64(hello->promised) >= EPOCH_NUMBER_MAX || end.lsn % v->geometry.journal_block) {
+	if (!history_check(theirs) || from_le64(hello->promised) >= EPOCH_NUMBER_MAX ||
+	    end.lsn >= LSN_MAX || end.lsn % v->geometry.journal_block) {
 		peer_refuse(p, FRAME_ERROR_PROTOCOL, 0, PEER_REFUSED, "node %s sent a HELLO with a wrong history",
 			    p->config->name);
 		return;

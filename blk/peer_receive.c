@@ -89,7 +89,7 @@ static bool take_log(struct peer *p, const struct frame_header *header)
 	struct volume *v = p->volume;
 	const struct frame_log *log = (const void *)(header + 1);
 
-	if (v->source != p || from_le64(log->first) != v->log.end.lsn) {
+	if (v->source != p || from_le64(log->first) != v->log.end.lsn || from_le64(log->commit) >= LSN_MAX) {
 		malformed(p, "LOG first");
 		return false;
 	}
@@ -146,6 +146,10 @@ static bool take_ping(struct peer *p, const struct frame_ping *ping)
 {
 	struct volume *v = p->volume;
 
+	if (from_le64(ping->end) >= LSN_MAX || from_le64(ping->commit) >= LSN_MAX) {
+		malformed(p, "PING end or commit");
+		return false;
+	}
 	p->end.lsn = max_u64(p->end.lsn, from_le64(ping->end));
 	if (v->source == p) {
 		v->commit = max_u64(v->commit, from_le64(ping->commit));

@@ -5,9 +5,11 @@
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
  *	scan		from the tail, record by record, to the first that is none
- *	sync		what was found may only be in the device's cache (the last daemon was killed): make it durable
+ *	rewrite, sync	what was found behind `durable` may only be in a cache (the last daemon was killed), or be gone
+ *			with the next loss of power (its last sync failed): write it once more, then sync
+ *	listen		(nobody is accepted yet)
  *	replay		what the store may lack, into pages, up to `reach` and the commit LSN
- *	listen, dial	and be a secondary
+ *	accept, dial	and be a secondary
  *
  * What ends the scan, and what it means (rows are exclusive; scan_rows below):
  *
@@ -296,6 +298,8 @@ static void scan_epoch(struct volume *v, const struct record_header *r)
 }
 
 static void scan_synced(struct io_op *op, int64_t result);
+static void rewrite_wrote(struct io_op *op, int64_t result);
+static void rewrite(struct volume *v);
 
 static void scan(struct volume *v)
 {
@@ -325,8 +329,59 @@ static void scan(struct volume *v)
 		open_refuse(v, result);
 		return;
 	}
-	v->open_step = OPEN_SYNC;
-	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.journal, .done = scan_synced };
+	v->open_step = OPEN_REWRITE;
+	v->rewrite_lsn = min_u64(max_u64(v->meta.tail.lsn, v->meta.durable), v->scan_end.lsn);
+	rewrite(v);
+}
+
+static void rewrite_refuse(struct volume *v, int64_t result)
+{
+	snprintf(v->opening->why, WHY_BYTES, "journal: a %s failed (%s); check the disk",
+		 v->open_op.kind == IO_READ ? "read" : v->open_op.kind == IO_WRITE ? "write" : "sync",
+		 result < 0 ? strerrordesc_np((int)-result) : "cut short");
+	open_refuse(v, result < 0 ? (int)result : -EIO);
+}
+
+static void rewrite_read(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result != (int64_t)op->len) {
+		rewrite_refuse(v, result);
+		return;
+	}
+	op->kind = IO_WRITE;
+	op->done = rewrite_wrote;
+	v->io->submit(v->io, op);
+}
+
+static void rewrite_wrote(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result != (int64_t)op->len) {
+		rewrite_refuse(v, result);
+		return;
+	}
+	v->rewrite_lsn += op->len;
+	rewrite(v);
+}
+
+/* The next piece, the same bytes to the same place; at the end the sync. */
+static void rewrite(struct volume *v)
+{
+	uint64_t segment = v->geometry.segment_bytes, from = v->rewrite_lsn;
+	uint64_t to = min_u64(v->scan_end.lsn, round_down(from, segment) + segment);
+
+	if (from == v->scan_end.lsn) {
+		v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.journal, .done = scan_synced };
+	} else {
+		v->open_op = (struct io_op){
+			.kind = IO_READ, .file = v->config.journal, .offset = journal_place(&v->geometry, from),
+			.len = min_u64(to - from, round_down(v->apply.buffer_bytes, 4096)), .data = v->apply.buffer,
+			.done = rewrite_read,
+		};
+	}
 	v->io->submit(v->io, &v->open_op);
 }
 
@@ -335,10 +390,20 @@ static void scan_synced(struct io_op *op, int64_t result)
 	struct volume *v = container_of(op, struct volume, open_op);
 
 	if (result < 0) {
-		snprintf(v->opening->why, WHY_BYTES, "journal: a sync failed (%s); check the disk",
-			 strerrordesc_np((int)-result));
-		open_refuse(v, (int)result);
+		rewrite_refuse(v, result);
 		return;
+	}
+	/* The last thing that can be refused, so before the replay, which may write to the store. */
+	if (v->config.listen[0]) {
+		int error = listener_listen(&v->listener, v->config.listen);
+
+		if (error) {
+			snprintf(v->opening->why, WHY_BYTES, "listen: %s cannot be listened on (%s); %s", v->config.listen,
+				 strerrordesc_np(-error), error == -EADDRINUSE ? "end what listens there, or change `listen =`"
+				 : "give an address of this machine in `listen =`");
+			open_refuse(v, error);
+			return;
+		}
 	}
 	log_start_at(&v->log, &v->scan_end);
 	journal_start_at(&v->journal, v->meta.tail.lsn, v->scan_end.lsn);
@@ -353,22 +418,12 @@ static void scan_synced(struct io_op *op, int64_t result)
 	volume_turn_soon(v);
 }
 
-/* ---- replay, listen ---- */
+/* ---- replay ---- */
 
-static void open_listen(struct volume *v)
+static void open_done(struct volume *v)
 {
-	int result;
-
 	v->commit = max_u64(v->commit, v->applied);
-	if (v->config.listen[0]) {
-		result = listener_start(&v->listener, v->config.listen);
-		if (result) {
-			snprintf(v->opening->why, WHY_BYTES, "listen: %s cannot be listened on (%s); free it, or change "
-				 "`listen =` in the config", v->config.listen, strerrordesc_np(-result));
-			open_refuse(v, result);
-			return;
-		}
-	}
+	listener_start(&v->listener);
 	say(v->io, IO_INFO, "volume=%s open: epoch %llu, log from LSN %llu to %llu, applied to %llu",
 	    v->config.name, (unsigned long long)v->log.epoch, (unsigned long long)v->journal.tail,
 	    (unsigned long long)v->log.closed.lsn, (unsigned long long)v->applied);
@@ -394,7 +449,7 @@ void volume_open_step(struct volume *v)
 	if (v->failed)
 		volume_turn_soon(v);
 	else if (v->apply.at.lsn >= target)
-		open_listen(v);
+		open_done(v);
 }
 
 void volume_open(struct volume *v, struct volume_call *call)

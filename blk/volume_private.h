@@ -31,7 +31,7 @@ enum volume_state {
 };
 
 enum open_step {
-	OPEN_READ_META, OPEN_READ_HEADER, OPEN_READ_JOURNAL_END, OPEN_READ_STORE_END, OPEN_SCAN, OPEN_SYNC, OPEN_REPLAY
+	OPEN_READ_META, OPEN_READ_HEADER, OPEN_READ_JOURNAL_END, OPEN_READ_STORE_END, OPEN_SCAN, OPEN_REWRITE, OPEN_REPLAY
 };
 
 /* A change of role, step by step; one at a time. */
@@ -107,6 +107,7 @@ struct volume {
 	uint8_t *slots;			/* META_BYTES while opening */
 	struct io_op open_op;
 	struct position scan_end;
+	uint64_t rewrite_lsn;
 	struct history *scan_history;
 	bool close_saved;
 	uint64_t close_ticket;

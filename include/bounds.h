@@ -28,6 +28,7 @@ enum {
 	CLIENTS_MAX = 64,		/* NBD connections of one daemon */
 };
 
+#define LSN_MAX (1ull << 62)		/* refused from there on; at 10 GB/s a log gets there in 14 years */
 #define EPOCH_NUMBER_MAX (1ull << 62)	/* refused from there on: numbers only rise, and must not wrap */
 #define VOLUME_BYTES_MAX (1ull << 44)	/* 16 TiB */
 #define VOLUME_BYTES_MIN (64ull << 10)

@@ -331,14 +331,17 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 static void clients_go_on(struct cluster *c)
 {
 	int primary = cluster_primary(c);
+	uint64_t busy = CLIENT_BYTES_MAX;
 
+	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
+		busy += c->clients[i].busy ? 2 * c->clients[i].request.len : 0;	/* pads, and chunks */
 	/* As long as no node falls out of the journal: what comes after that is a resync. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct node *n = &c->nodes[i];
 
 		if (n->volume && n->volume->state == VOLUME_OPEN)
 			n->solid = n->volume->journal.durable;
-		if (primary >= 0 && c->nodes[primary].volume->log.end.lsn - n->solid > c->options.journal_bytes / 2)
+		if (primary >= 0 && c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
 			return;
 	}
 	for (unsigned i = 0; i < CLIENT_REQUESTS && primary >= 0 && c->load_left; i++)
