@@ -59,10 +59,10 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 		.journal_bytes = (256 << 10) * (4 + world_random_below(w, 12)),
 	};
 
-	/* Some journals are as small as they may be. */
+	/* Some journals are as small as they may be; with peers, large enough that clients_go_on() can keep them in. */
 	if (world_random_below(w, 4) == 0) {
 		o.segment_bytes = 64 << 10;
-		o.journal_bytes = (64 << 10) * (4 + world_random_below(w, 12));
+		o.journal_bytes = (64 << 10) * ((nodes > 1 ? 24 : 4) + world_random_below(w, 12));
 	}
 	/* The pool has some 600 pages: now and then the volume has more. */
 	if (world_random_below(w, 4) == 0)
