@@ -22,7 +22,8 @@ bool history_check(const struct history *h)
 	for (uint32_t i = 0; i < h->count; i++) {
 		const struct epoch_entry *e = &h->epochs[i];
 
-		if (from_le64(e->number) == 0 || from_le64(e->number) >= EPOCH_NUMBER_MAX || e->node[0] == 0 || memchr(e->node, 0, NAME_BYTES) == NULL)
+		if (from_le64(e->number) == 0 || from_le64(e->number) >= EPOCH_NUMBER_MAX || e->node[0] == 0 ||
+		    memchr(e->node, 0, NAME_BYTES) == NULL)
 			return false;
 		if (i > 0 && (from_le64(e->number) <= from_le64(e[-1].number) ||
 			      from_le64(e->start) <= from_le64(e[-1].start)))

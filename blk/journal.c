@@ -21,11 +21,13 @@ void journal_header_format(const struct geometry *g, struct journal_header *out)
 int journal_header_check(const struct journal_header *h, const struct geometry *g, char why[WHY_BYTES])
 {
 	if (from_le32(h->magic) != JOURNAL_MAGIC) {
-		snprintf(why, WHY_BYTES, "journal: the file is not a Holdfast journal; check `journal =` in the config");
+		snprintf(why, WHY_BYTES,
+			 "journal: the file is not a Holdfast journal; check `journal =` in the config");
 		return -EBADMSG;
 	}
 	if (from_le16(h->version) != JOURNAL_VERSION) {
-		snprintf(why, WHY_BYTES, "journal: its version is %u, this program knows %d; use the program that wrote it",
+		snprintf(why, WHY_BYTES,
+			 "journal: its version is %u, this program knows %d; use the program that wrote it",
 			 from_le16(h->version), JOURNAL_VERSION);
 		return -EBADMSG;
 	}

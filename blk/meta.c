@@ -81,7 +81,8 @@ static int slot_check(const struct meta_slot *slot, const struct geometry *g, ch
 	if (from_le64(slot->promised) >= EPOCH_NUMBER_MAX)
 		return refuse(why, "it holds an impossible epoch number; replace this replica from a peer");
 	if (from_le64(slot->reach) >= LSN_MAX || from_le64(slot->durable) >= LSN_MAX ||
-	    from_le64(slot->durable) % g->journal_block != 0 || from_le64(slot->tail) % g->journal_block != 0 || from_le64(slot->tail) > from_le64(slot->reach))
+	    from_le64(slot->durable) % g->journal_block != 0 || from_le64(slot->tail) % g->journal_block != 0 ||
+	    from_le64(slot->tail) > from_le64(slot->reach))
 		return refuse(why, "its positions contradict each other; replace this replica from a peer");
 	return 0;
 }

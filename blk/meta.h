@@ -23,7 +23,7 @@ struct meta_slot {
 	le64 tail;			/* the store holds everything below; replay starts here */
 	uint8_t tail_hash[HASH_BYTES];
 	le64 reach;			/* the store may hold something of records below this, and of none above */
-	le64 durable;			/* the journal had everything below this, durably: ends it below, it is damaged */
+	le64 durable; /* the journal had everything below this, durably: ends it below, it is damaged */
 	le64 commit;			/* commit LSN as last known */
 	le64 promised;			/* highest epoch number promised to anybody */
 	le32 epoch_count;

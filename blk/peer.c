@@ -217,7 +217,8 @@ void peer_tick(struct peer *p, uint64_t now)
 		return;
 	}
 	if (peer_stuck(p, now)) {
-		snprintf(why, sizeof why, "writes wait for it, and it got nothing done for %llu ms (see its status); left behind",
+		snprintf(why, sizeof why,
+			 "writes wait for it, and it got nothing done for %llu ms (see its status); left behind",
 			 (unsigned long long)((now - p->progress_ns) / 1000000));
 		peer_drop(p, why, timeout);
 		return;

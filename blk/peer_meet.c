@@ -108,8 +108,10 @@ static bool same_volume(struct peer *p, const struct frame_hello *hello)
 			    name, from_le16(hello->version_min), from_le16(hello->version_max), v->geometry.node,
 			    FRAME_VERSION_MIN, FRAME_VERSION_MAX);
 	else if (memcmp(hello->uuid, v->geometry.uuid, UUID_BYTES) != 0)
-		peer_refuse(p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,
-			    "node %s has another volume (its uuid differs); check `uuid =` and the peers' addresses", name);
+		peer_refuse(
+			p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,
+			"node %s has another volume (its uuid differs); check `uuid =` and the peers' addresses",
+			name);
 	else if (strcmp(hello->node, name) != 0 || strcmp(hello->to, v->geometry.node) != 0)
 		peer_refuse(p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,
 			    "the node at %s is %s and wants %s, not %s; check the peers' names and addresses",

@@ -206,7 +206,7 @@ static bool take_role(struct peer *p, const struct frame_header *header)
 	return p->socket == socket;
 }
 
-/* One frame that is whole (of LOG: its fixed part). False: stop for now. */
+/* One frame that is whole (of LOG: its fixed part). False: no more until something changes. */
 static bool take_frame(struct peer *p)
 {
 	const struct frame_header *header = (const void *)(p->in + p->in_at);

@@ -129,9 +129,12 @@ static void cannot_source(struct peer *p, int error)
 			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
 	else
 		peer_refuse(p, FRAME_ERROR_RESYNC, 0, PEER_RESYNC,
-			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s %s (%s there); "
-			    "create its replica anew", p->config->name, lsn, v->geometry.node,
-			    p->cursor.finding == RECORD_STALE ? "holds it no more" : "is damaged or holds it no more",
+			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s "
+			    "%s (%s there); "
+			    "create its replica anew",
+			    p->config->name, lsn, v->geometry.node,
+			    p->cursor.finding == RECORD_STALE ? "holds it no more"
+							      : "is damaged or holds it no more",
 			    record_finding_name(p->cursor.finding));
 }
 
@@ -232,7 +235,8 @@ void peer_news(struct peer *p)
 		uint64_t want = min_u64(v->flush_wanted, p->cursor.at.lsn);
 		bool hurry = p->limited || p->config->mode == MODE_D || volume_now(v) - p->sent_ns > COMMIT_NEWS_NS;
 
-		p->say_ping |= (want > p->want_durable_sent && want > p->durable) || (hurry && p->commit_sent != v->commit);
+		p->say_ping |= (want > p->want_durable_sent && want > p->durable) ||
+			       (hurry && p->commit_sent != v->commit);
 	}
 	if ((p->say_ack || p->say_ping) && !p->send.in_flight)
 		volume_turn_soon(v);

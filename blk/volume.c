@@ -632,8 +632,10 @@ void volume_destage_freed(struct destage *d)
 	if (d->failed)
 		volume_fail(v, d->failed, "store: a write or sync");
 	if (d->store_full && !v->store_full_said)
-		say(v->io, IO_WARNING, "volume=%s store: its disk is full; writes wait once journal or memory are full too, "
-		    "and go on when there is space again", v->config.name);
+		say(v->io, IO_WARNING,
+		    "volume=%s store: its disk is full; writes wait once journal or memory are full too, "
+		    "and go on when there is space again",
+		    v->config.name);
 	if (d->state == DESTAGE_IDLE && v->store_full_said)
 		say(v->io, IO_INFO, "volume=%s store: its disk has space again; writes go on", v->config.name);
 	v->store_full_said = d->store_full || (v->store_full_said && d->state != DESTAGE_IDLE);

@@ -50,9 +50,11 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 
 	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES;
 	if (v->config.memory_bytes < fixed + fixed / 4) {
-		snprintf(why, WHY_BYTES, "memory: %llu bytes (without the front ends') are too few for %u peers and segments of "
-			 "%u; give %llu more", (unsigned long long)v->config.memory_bytes, v->config.peer_count,
-			 g->segment_bytes, (unsigned long long)(2 * fixed - v->config.memory_bytes));
+		snprintf(why, WHY_BYTES,
+			 "memory: %llu bytes (without the front ends') are too few for %u peers and segments of "
+			 "%u; give %llu more",
+			 (unsigned long long)v->config.memory_bytes, v->config.peer_count, g->segment_bytes,
+			 (unsigned long long)(2 * fixed - v->config.memory_bytes));
 		return -EINVAL;
 	}
 	pages = (v->config.memory_bytes - fixed) / POOL_PAGE_COST;
@@ -146,8 +148,8 @@ static void open_refuse(struct volume *v, int result)
 {
 	/* Reads of the scan may still be in flight: volume_turn() comes back here. */
 	v->failed = v->failed ? v->failed : result;
-	if (v->turn.in_flight || v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) || v->pool.loading_count ||
-	    !destage_quiet(&v->destage) || v->meta.op.in_flight) {
+	if (v->turn.in_flight || v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) ||
+	    v->pool.loading_count || !destage_quiet(&v->destage) || v->meta.op.in_flight) {
 		volume_turn_soon(v);
 		return;
 	}
@@ -275,12 +277,14 @@ static int scan_refuse(struct volume *v, enum scan_outcome outcome)
 	case SCAN_END:
 		return 0;
 	case SCAN_NEWER:
-		snprintf(why, WHY_BYTES, "journal: the record at LSN %llu was written by a newer program; use that one", at);
+		snprintf(why, WHY_BYTES,
+			 "journal: the record at LSN %llu was written by a newer program; use that one", at);
 		break;
 	case SCAN_DAMAGED:
-		snprintf(why, WHY_BYTES, "journal: damaged: it ends at LSN %llu (%s at %llu), and was durable up to %llu; "
-			 "replace this replica from a peer", end, record_finding_name(v->apply.finding), at,
-			 (unsigned long long)scan_promised(v));
+		snprintf(why, WHY_BYTES,
+			 "journal: damaged: it ends at LSN %llu (%s at %llu), and was durable up to %llu; "
+			 "replace this replica from a peer",
+			 end, record_finding_name(v->apply.finding), at, (unsigned long long)scan_promised(v));
 		break;
 	}
 	return -EBADMSG;
@@ -398,9 +402,10 @@ static void scan_synced(struct io_op *op, int64_t result)
 		int error = listener_listen(&v->listener, v->config.listen);
 
 		if (error) {
-			snprintf(v->opening->why, WHY_BYTES, "listen: %s cannot be listened on (%s); %s", v->config.listen,
-				 strerrordesc_np(-error), error == -EADDRINUSE ? "end what listens there, or change `listen =`"
-				 : "give an address of this machine in `listen =`");
+			snprintf(v->opening->why, WHY_BYTES, "listen: %s cannot be listened on (%s); %s",
+				 v->config.listen, strerrordesc_np(-error),
+				 error == -EADDRINUSE ? "end what listens there, or change `listen =`"
+						      : "give an address of this machine in `listen =`");
 			open_refuse(v, error);
 			return;
 		}

@@ -104,7 +104,8 @@ void volume_role_set(struct volume *v, enum volume_role role)
 
 void volume_step_down(struct volume *v, const struct peer *by, const char *why)
 {
-	say(v->io, IO_WARNING, "volume=%s superseded: %s; this node stops being primary, writes are refused from now on",
+	say(v->io, IO_WARNING,
+	    "volume=%s superseded: %s; this node stops being primary, writes are refused from now on",
 	    v->config.name, why);
 	v->role = ROLE_SECONDARY;
 	volume_fail_writes(v, -EROFS, true);
@@ -172,7 +173,8 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		return -EBUSY;
 	}
 	if (v->meta.promised >= EPOCH_NUMBER_MAX - 2) {
-		snprintf(why, WHY_BYTES, "all epoch numbers are used up: a peer has asked for an absurd one; create the "
+		snprintf(why, WHY_BYTES,
+			 "all epoch numbers are used up: a peer has asked for an absurd one; create the "
 			 "volume anew");
 		return -EPERM;
 	}
@@ -186,14 +188,18 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 			return -EPERM;
 		}
 		if (peer_connected(p) && p->ahead && p->end.lsn > v->log.closed.lsn) {
-			snprintf(why, WHY_BYTES, "node %s has %llu bytes of log that this node lacks; wait until they are "
-				 "here, or promote %s", name,
-				 (unsigned long long)(p->end.lsn - min_u64(p->end.lsn, v->log.closed.lsn)), name);
+			snprintf(why, WHY_BYTES,
+				 "node %s has %llu bytes of log that this node lacks; wait until they are "
+				 "here, or promote %s",
+				 name, (unsigned long long)(p->end.lsn - min_u64(p->end.lsn, v->log.closed.lsn)),
+				 name);
 			return -EPERM;
 		}
 		if (!call->force && (!peer_connected(p) || p->state == PEER_REFUSED)) {
-			snprintf(why, WHY_BYTES, "node %s is %s%s%s, so nobody knows what it has; bring it back, or use --force",
-				 name, p->state == PEER_REFUSED ? "refused" : "not connected", p->why[0] ? ": " : "", p->why);
+			snprintf(why, WHY_BYTES,
+				 "node %s is %s%s%s, so nobody knows what it has; bring it back, or use --force",
+				 name, p->state == PEER_REFUSED ? "refused" : "not connected",
+				 p->why[0] ? ": " : "", p->why);
 			return -EPERM;
 		}
 	}
@@ -361,8 +367,10 @@ static int handover_start(struct volume *v, struct volume_call *call, struct pee
 		return -EAGAIN;
 	}
 	if (call && call->dry_run) {
-		snprintf(why, WHY_BYTES, "node %s would be primary; it has to be sent %llu bytes before that, and nothing "
-			 "would be lost", p->config->name, (unsigned long long)(v->log.end.lsn - p->durable));
+		snprintf(why, WHY_BYTES,
+			 "node %s would be primary; it has to be sent %llu bytes before that, and nothing "
+			 "would be lost",
+			 p->config->name, (unsigned long long)(v->log.end.lsn - p->durable));
 		return 0;
 	}
 	v->frozen = true;
@@ -412,7 +420,8 @@ void volume_switchover(struct volume *v, struct volume_call *call)
 	} else if (strcmp(call->node, v->geometry.node) == 0) {
 		result = request_start(v, call);
 	} else if (!p) {
-		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node, v->config.name);
+		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node,
+			 v->config.name);
 		result = -ENOENT;
 	} else if (v->role != ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is not primary; run it on the primary or on %s", call->node);
@@ -489,8 +498,10 @@ static void may_be_lost(struct volume *v, char why[WHY_BYTES])
 			 "started, so what others acknowledged after that LSN is not known and would be lost",
 			 (unsigned long long)v->log.closed.lsn);
 	else
-		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
-			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged since",
+		snprintf(why, WHY_BYTES,
+			 "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
+			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged "
+			 "since",
 			 (unsigned long long)v->log.closed.lsn, last->config->name,
 			 (double)(now - last->heard_ns) / 1e9, (unsigned long long)known,
 			 (unsigned long long)(known - v->log.closed.lsn));
@@ -508,9 +519,11 @@ void volume_failover(struct volume *v, struct volume_call *call)
 		return;
 	}
 	for (unsigned i = 0; i < v->peer_count && !result; i++) {
-		if (!peer_connected(&v->peers[i]) || v->peers[i].role != ROLE_PRIMARY || v->peers[i].state == PEER_REFUSED)
+		if (!peer_connected(&v->peers[i]) || v->peers[i].role != ROLE_PRIMARY ||
+		    v->peers[i].state == PEER_REFUSED)
 			continue;
-		snprintf(call->why, WHY_BYTES, "primary %s is alive and connected; hand over with: holdfast switchover %s %s",
+		snprintf(call->why, WHY_BYTES,
+			 "primary %s is alive and connected; hand over with: holdfast switchover %s %s",
 			 v->peers[i].config->name, v->config.name, v->geometry.node);
 		result = -EBUSY;
 	}
@@ -539,7 +552,8 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 
 	call->why[0] = 0;
 	if (!p) {
-		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node, v->config.name);
+		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node,
+			 v->config.name);
 		call_answer(v, call, -ENOENT);
 		return;
 	}
@@ -609,7 +623,8 @@ static void handover_taken(struct peer *p, const struct frame_role *role)
 	if (v->role == ROLE_PRIMARY || v->source != p || at.lsn != v->log.closed.lsn ||
 	    memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
 	    (v->change.step != ROLE_STEP_NONE && v->change.kind != CHANGE_REQUEST)) {
-		say(v->io, IO_WARNING, "volume=%s peer=%s handed over at LSN %llu, which is not where our log ends; not taken",
+		say(v->io, IO_WARNING,
+		    "volume=%s peer=%s handed over at LSN %llu, which is not where our log ends; not taken",
 		    v->config.name, p->config->name, (unsigned long long)at.lsn);
 		return;
 	}
@@ -714,8 +729,10 @@ static void overdue(struct volume *v)
 				 v->config.min_copies);
 		break;
 	case ROLE_STEP_WAIT:
-		snprintf(why, sizeof why, "node %s did not say in time that it is primary; see: holdfast status %s there; "
-			 "this node is secondary", c->peer->config->name, v->config.name);
+		snprintf(why, sizeof why,
+			 "node %s did not say in time that it is primary; see: holdfast status %s there; "
+			 "this node is secondary",
+			 c->peer->config->name, v->config.name);
 		break;
 	default:
 		return;		/* our own disk: it takes what it takes, or fails */

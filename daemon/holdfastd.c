@@ -249,9 +249,10 @@ static void plaintext_warn(struct daemon *d)
 
 	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
 		if (address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
-			say(d->io, IO_WARNING, "volume=%s peer=%s the link to %s is not encrypted; use it in a network that "
-			    "you trust, or through a tunnel", d->name, d->config.volume.peers[i].name,
-			    d->config.volume.peers[i].address);
+			say(d->io, IO_WARNING,
+			    "volume=%s peer=%s the link to %s is not encrypted; use it in a network that "
+			    "you trust, or through a tunnel",
+			    d->name, d->config.volume.peers[i].name, d->config.volume.peers[i].address);
 }
 
 static int files_give(struct daemon *d)

@@ -128,7 +128,8 @@ struct volume_peer_status {
 	bool connected;
 	enum volume_role role;		/* as it last said */
 	uint64_t lsn_received, lsn_written, lsn_durable, lsn_applied;	/* as it last said */
-	uint64_t lag_bytes, lag_records, lag_ns;	/* of our log, what it has not made durable; 0 when we are not primary */
+	uint64_t lag_bytes, lag_records,
+		lag_ns;                 /* of our log, what it has not made durable; 0 when we are not primary */
 	uint64_t contact_age_ns;	/* since we last heard from it; UINT64_MAX = never */
 	uint64_t bytes_sent, bytes_received;	/* since start, on the wire */
 	char why[WHY_BYTES];		/* of a state that needs the operator */

@@ -135,7 +135,8 @@ static void ack_marks_of_any_peers_never_pass_what_the_policy_asks(void **state)
 	(void)state;
 	for (unsigned run = 0; run < 20000; run++) {
 		struct ack_peer peers[PEERS_MAX];
-		unsigned count = (unsigned)world_random_below(w, PEERS_MAX + 1), copies = (unsigned)world_random_below(w, 9);
+		unsigned count = (unsigned)world_random_below(w, PEERS_MAX + 1),
+			 copies = (unsigned)world_random_below(w, 9);
 		uint64_t written[PEERS_MAX], durable[PEERS_MAX], connected = 0;
 		struct ack_marks marks;
 

@@ -260,7 +260,9 @@ static void a_record_that_asks_for_more_than_memory_has_is_refused(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 600; i++)
-		deltas[i] = (struct record_delta){ to_le64(i % 250 * 4096), to_le32(4096), to_le16(DELTA_DISCARD), { 0 } };
+		deltas[i] = (struct record_delta){
+			to_le64(i % 250 * 4096), to_le32(4096), to_le16(DELTA_DISCARD), { 0 }
+		};
 	log_append(&a->log, &draft, 0);
 	a->applied = a->log.end.lsn;
 	volume_turn_soon(a);
@@ -295,7 +297,8 @@ static void a_long_read_is_of_one_moment(void **state)
 			if (writes[i] && wait_for(c, &writes[i]->done, 10 * SECONDS))
 				asked_free(writes[i]);
 			/* Each write puts one byte everywhere in 16 KiB; the rest of the load turns the pool over. */
-			writes[i] = ask(c, 0, VOLUME_WRITE, n % 3 ? (64 + n * 37 % 960) * 16384ull : n % 32 * 16384ull, 16384,
+			writes[i] = ask(c, 0, VOLUME_WRITE,
+					n % 3 ? (64 + n * 37 % 960) * 16384ull : n % 32 * 16384ull, 16384,
 					(int)(n & 255), 0);
 			if (reads[i] && reads[i]->done) {
 				const uint8_t *b = reads[i]->buffer;

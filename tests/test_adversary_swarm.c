@@ -131,7 +131,8 @@ static void three_nodes_converge_after_faults_and_changes_of_role(void **state)
 
 static bool same_log(const struct volume *a, const struct volume *b)
 {
-	return a->log.closed.lsn == b->log.closed.lsn && memcmp(a->log.closed.hash, b->log.closed.hash, HASH_BYTES) == 0;
+	return a->log.closed.lsn == b->log.closed.lsn &&
+	       memcmp(a->log.closed.hash, b->log.closed.hash, HASH_BYTES) == 0;
 }
 
 static void who_is_past_the_fork_is_refused_and_who_is_not_converges(struct cluster *c)
@@ -161,7 +162,9 @@ static void who_is_past_the_fork_is_refused_and_who_is_not_converges(struct clus
 		}
 	}
 	if (!settled)
-		cluster_breach(c, "P3: after forced failovers a node neither converges nor is past the fork (load left %llu)",
+		cluster_breach(c,
+			       "P3: after forced failovers a node neither converges nor is past the fork (load "
+			       "left %llu)",
 			       (unsigned long long)cluster_load_left(c));
 	for (unsigned i = 0; i < c->options.nodes; i++)
 		if (same_log(cluster_volume(c, i), cluster_volume(c, (unsigned)cluster_primary(c))))

@@ -57,7 +57,8 @@ static void two_nodes_without_faults_end_with_the_same_bytes_in_every_mode(void 
 		cluster_load(c, 800);
 		cluster_converge(c);
 		if (cluster_acked(c) < 800)
-			cluster_breach(c, "only %llu of 800 requests were answered", (unsigned long long)cluster_acked(c));
+			cluster_breach(c, "only %llu of 800 requests were answered",
+				       (unsigned long long)cluster_acked(c));
 		cluster_free(c);
 	}
 }

@@ -323,7 +323,8 @@ static void control_answers_several_requests_of_one_packet_in_order(void **state
 {
 	struct fake *f = *state;
 	int fd = dial(f);
-	const char *requests = "\n{\"verb\":\"promote\"}\n  \r\n{\"verb\":\"nonsense\"}\n{\"verb\":\"attach-info\"}\n{\"ver";
+	const char *requests =
+		"\n{\"verb\":\"promote\"}\n  \r\n{\"verb\":\"nonsense\"}\n{\"verb\":\"attach-info\"}\n{\"ver";
 	json_t *answer;
 
 	say_bytes(fd, requests, strlen(requests));
@@ -363,9 +364,15 @@ static void control_refuses_demote_and_switchover_while_someone_writes(void **st
 static void control_refuses_requests_that_are_not_understood(void **state)
 {
 	static const char *const bad[] = {
-		"{}\n", "{\"verb\":1}\n", "{\"verb\":\"failover\",\"dryrun\":true}\n", "{\"verb\":\"promote\",\"force\":1}\n",
-		"{\"verb\":\"switchover\"}\n", "{\"verb\":\"reconnect\",\"node\":\"\"}\n", "{\"verb\":\"promote\",\"node\":null}\n",
-		"{\"verb\":\"switchover\",\"node\":\"0123456789012345678901234567890123456789012345678901234567890123\"}\n",
+		"{}\n",
+		"{\"verb\":1}\n",
+		"{\"verb\":\"failover\",\"dryrun\":true}\n",
+		"{\"verb\":\"promote\",\"force\":1}\n",
+		"{\"verb\":\"switchover\"}\n",
+		"{\"verb\":\"reconnect\",\"node\":\"\"}\n",
+		"{\"verb\":\"promote\",\"node\":null}\n",
+		"{\"verb\":\"switchover\",\"node\":"
+		"\"0123456789012345678901234567890123456789012345678901234567890123\"}\n",
 	};
 	struct fake *f = *state;
 	int fd = dial(f);

@@ -59,7 +59,8 @@ static void frame_of_any_shape_is_taken_when_it_is_whole_and_not_before(void **s
 				uint8_t *cut = malloc(avail ? avail : 1);
 
 				memcpy(cut, frame, avail);
-				assert_int_equal(frame_look(cut, avail, &geometry, &field), avail == sizeof *frame + needed);
+				assert_int_equal(frame_look(cut, avail, &geometry, &field),
+						 avail == sizeof *frame + needed);
 				free(cut);
 			}
 			assert_int_equal(frame_look(frame, sizeof *frame + needed, &geometry, &field), 1);

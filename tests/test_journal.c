@@ -201,7 +201,8 @@ static void journal_called_durable_survives_power_loss_at_every_op(void **state)
 
 		machine_crash_at(r->machine, machine_disk_ops(r->machine) + 1 + i % 60, true);
 		while (!machine_crashed(r->machine) && r->log.end.lsn < 20 * SEGMENT) {
-			uint32_t payload = 1 + (uint32_t)world_random_below(r->world, world_random_below(r->world, 4) ? 700 : 8000);
+			uint32_t payload = 1 + (uint32_t)world_random_below(
+						       r->world, world_random_below(r->world, 4) ? 700 : 8000);
 
 			if (rig_has_room(r, payload))
 				rig_append(r, payload);
@@ -375,7 +376,8 @@ static void journal_read_by_a_cursor_is_the_log_lap_after_lap(void **state)
 			}
 			rig_close(r);
 			rig_settle(r);
-			for (steps = world_random_below(r->world, 200); steps || at.lsn < r->log.closed.lsn - 6 * SEGMENT; steps--) {
+			for (steps = world_random_below(r->world, 200);
+			     steps || at.lsn < r->log.closed.lsn - 6 * SEGMENT; steps--) {
 				int result = cursor_wait(r, &record);
 
 				if (result == 0)
@@ -383,7 +385,9 @@ static void journal_read_by_a_cursor_is_the_log_lap_after_lap(void **state)
 				assert_int_equal(result, 1);
 				assert_int_equal(from_le64(record->lsn), at.lsn);
 				from_file += at.lsn < r->log.start;
-				assert_int_equal(record_look(record, record_wire_length(record), &at, &r->geometry), RECORD_GOOD);
+				assert_int_equal(
+					record_look(record, record_wire_length(record), &at, &r->geometry),
+					RECORD_GOOD);
 				record_next(record, &at);
 				cursor_advance(&r->cursor, record);
 				assert_memory_equal(&r->cursor.at, &at, sizeof at);

@@ -87,7 +87,8 @@ static struct record_draft draft_random(struct world *w, uint32_t most)
 			break;
 		if (world_random_below(w, 3))
 			len = 1 + len % 300;
-		slices[draft.slice_count++] = (struct slice){ bytes + world_random_below(w, sizeof bytes - len + 1), len };
+		slices[draft.slice_count++] =
+			(struct slice){ bytes + world_random_below(w, sizeof bytes - len + 1), len };
 		deltas[draft.delta_count++] = (struct record_delta){ to_le64(world_random_below(w, (1 << 20) - len)),
 								     to_le32(len), to_le16(DELTA_DATA), { 0 } };
 	}
@@ -223,7 +224,8 @@ static void log_with_room_never_overwrites_what_the_file_has_not_got(void **stat
 		refused++;
 		log_close(log);
 		assert_true(log->start <= at.lsn);
-		for (uint64_t stop = at.lsn + world_random_below(t->world, log->closed.lsn - at.lsn) + 1; at.lsn < stop;) {
+		for (uint64_t stop = at.lsn + world_random_below(t->world, log->closed.lsn - at.lsn) + 1;
+		     at.lsn < stop;) {
 			const struct record_header *r = log_record(log, at.lsn);
 
 			assert_int_equal(record_look(r, log->end.lsn - at.lsn, &at, &t->geometry), RECORD_GOOD);

@@ -280,11 +280,24 @@ static void meta_that_could_not_be_written_fails_for_good(void **state)
 
 static void geometry_check_refuses_each_field_out_of_bounds_by_name(void **state)
 {
-	struct row { struct geometry g; const char *says; } rows[] = {
-		{ geometry, NULL }, { geometry, NULL }, { geometry, NULL }, { geometry, "size" }, { geometry, "size" },
-		{ geometry, "size" }, { geometry, "journal-block" }, { geometry, "journal-block" }, { geometry, "segment" },
-		{ geometry, "segment" }, { geometry, "segment" }, { geometry, "journal-size" },
-		{ geometry, "journal-size" }, { geometry, "journal-size" }, { geometry, "node" }, { geometry, "node" },
+	struct row { struct geometry g; const char *says;
+	} rows[] = {
+		{ geometry, NULL },
+		{ geometry, NULL },
+		{ geometry, NULL },
+		{ geometry, "size" },
+		{ geometry, "size" },
+		{ geometry, "size" },
+		{ geometry, "journal-block" },
+		{ geometry, "journal-block" },
+		{ geometry, "segment" },
+		{ geometry, "segment" },
+		{ geometry, "segment" },
+		{ geometry, "journal-size" },
+		{ geometry, "journal-size" },
+		{ geometry, "journal-size" },
+		{ geometry, "node" },
+		{ geometry, "node" },
 	};
 	char why[WHY_BYTES];
 

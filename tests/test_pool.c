@@ -10,7 +10,14 @@
 #include "destage.h"
 #include "sim/world_probe.h"
 
-enum { SEGMENT = 64 << 10, BLOCKS = 96, VOLUME_BYTES = BLOCKS * BLOCK_BYTES, PAGES = 20, DELTAS = 3, RECORDS_MAX = 4000 };
+enum {
+	SEGMENT = 64 << 10,
+	BLOCKS = 96,
+	VOLUME_BYTES = BLOCKS * BLOCK_BYTES,
+	PAGES = 20,
+	DELTAS = 3,
+	RECORDS_MAX = 4000
+};
 
 struct rig {
 	struct world *world;
@@ -123,7 +130,8 @@ static struct record_draft draft_random(struct rig *r)
 		deltas[i] = (struct record_delta){ to_le64(i * part + offset), to_le32((uint32_t)length), to_le16(kind),
 						   { 0 } };
 		if (kind == DELTA_DATA)
-			slices[draft.slice_count++] = (struct slice){ bytes + world_random_below(w, 4000), (uint32_t)length };
+			slices[draft.slice_count++] =
+				(struct slice){ bytes + world_random_below(w, 4000), (uint32_t)length };
 		draft.delta_count++;
 	}
 	return draft;
@@ -152,7 +160,8 @@ static int rig_change(struct rig *r, const struct record_draft *draft)
 		return result;
 	log_append(&r->log, draft, 0);
 	h = log_record(&r->log, r->log.end.lsn - length);
-	pool_apply(&r->pool, record_deltas(h), draft->delta_count, record_payload(h), from_le64(h->lsn), r->log.end.lsn);
+	pool_apply(&r->pool, record_deltas(h), draft->delta_count, record_payload(h), from_le64(h->lsn),
+		   r->log.end.lsn);
 	r->applied = r->log.end.lsn;
 	image_apply(r->model, h);
 	assert_true(r->record_count < RECORDS_MAX);

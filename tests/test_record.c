@@ -151,7 +151,8 @@ static void record_finding_names_the_one_rule_that_a_change_breaks(void **state)
 		changes[i].make(r);
 		seal(r, RECORD_BYTES);
 		if (record_look(r, RECORD_BYTES, &here, &geometry) != changes[i].finding)
-			fail_msg("row %u: %s, not %s", i, record_finding_name(record_look(r, RECORD_BYTES, &here, &geometry)),
+			fail_msg("row %u: %s, not %s", i,
+				 record_finding_name(record_look(r, RECORD_BYTES, &here, &geometry)),
 				 record_finding_name(changes[i].finding));
 		free(r);
 	}
@@ -220,7 +221,8 @@ static void record_lengths_from_chance_read_nothing_outside(void **state)
 	for (unsigned i = 0; i < 200000; i++) {
 		uint64_t avail = RECORD_HEADER_BYTES + 8 * world_random_below(w, 24);
 		struct record_header *r = malloc(avail);
-		uint32_t *fields[] = { &r->length.raw, &r->delta_count.raw, &r->annotation_len.raw, &r->payload_len.raw };
+		uint32_t *fields[] = { &r->length.raw, &r->delta_count.raw, &r->annotation_len.raw,
+				       &r->payload_len.raw };
 
 		memset(r, 0, avail);
 		header_make(r, (enum record_kind)world_random_below(w, 4), 0);

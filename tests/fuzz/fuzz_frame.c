@@ -195,7 +195,9 @@ static void put_hello(struct wire *wire, enum volume_role role, unsigned odd)
 	strcpy(h.hello.to, "b");
 	memcpy(h.epochs, volume->history.epochs, count * sizeof h.epochs[0]);
 	if (odd & 4 && count < HISTORY_MAX) {		/* an epoch that b lacks */
-		struct epoch_entry e = { .number = to_le64(take_number()), .start = to_le64(take_number()), .node = "x" };
+		struct epoch_entry e = { .number = to_le64(take_number()),
+					 .start = to_le64(take_number()),
+					 .node = "x" };
 
 		e.uuid[3] = (uint8_t)take();
 		h.epochs[count++] = e;
@@ -329,8 +331,8 @@ static void put_frame(struct wire *wire, unsigned which)
 		struct frame_ack ack = { to_le64(n), to_le64(n), to_le64(n), to_le64(n) };
 
 		if (take() & 1)
-			ack = (struct frame_ack){ to_le64(take_number()), to_le64(take_number()), to_le64(take_number()),
-						  to_le64(take_number()) };
+			ack = (struct frame_ack){ to_le64(take_number()), to_le64(take_number()),
+						  to_le64(take_number()), to_le64(take_number()) };
 		wire_put_frame(wire, FRAME_ACK, &ack, sizeof ack);
 		return;
 	}
@@ -466,8 +468,12 @@ static void step(unsigned op)
 
 static void setup(unsigned choice)
 {
-	struct geometry g = { .uuid = { 9, 8, 7, 6 }, .volume_bytes = 256 << 10, .journal_bytes = 256 << 10,
-			      .segment_bytes = 64 << 10, .journal_block = choice & FUZZ_BLOCK ? 4096 : 512, .node = "b" };
+	struct geometry g = { .uuid = { 9, 8, 7, 6 },
+			      .volume_bytes = 256 << 10,
+			      .journal_bytes = 256 << 10,
+			      .segment_bytes = 64 << 10,
+			      .journal_block = choice & FUZZ_BLOCK ? 4096 : 512,
+			      .node = "b" };
 	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 5 << 20,
 		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
 		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6) }, { "c", "c:1", MODE_C } } };

@@ -12,10 +12,13 @@ static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c" };
 
 static void node_print(const struct volume *v)
 {
-	fprintf(stderr, "node %s: %s, state %d%s; log %llu..%llu closed %llu written %llu durable %llu commit %llu "
-		"applied %llu tail %llu reach %llu; dirty %llu free %llu clean %llu; destage %d; waiting %llu acks %llu; "
-		"role step %d; source %s\n", v->geometry.node, volume_role_name(v->role), v->state,
-		v->failed ? " FAILED" : "", (unsigned long long)v->log.start, (unsigned long long)v->log.end.lsn,
+	fprintf(stderr,
+		"node %s: %s, state %d%s; log %llu..%llu closed %llu written %llu durable %llu commit %llu "
+		"applied %llu tail %llu reach %llu; dirty %llu free %llu clean %llu; destage %d; waiting %llu "
+		"acks %llu; "
+		"role step %d; source %s\n",
+		v->geometry.node, volume_role_name(v->role), v->state, v->failed ? " FAILED" : "",
+		(unsigned long long)v->log.start, (unsigned long long)v->log.end.lsn,
 		(unsigned long long)v->log.closed.lsn, (unsigned long long)v->journal.written,
 		(unsigned long long)v->journal.durable, (unsigned long long)v->commit,
 		(unsigned long long)v->applied, (unsigned long long)v->journal.tail,
@@ -24,7 +27,9 @@ static void node_print(const struct volume *v)
 		(unsigned long long)v->waiting_count, (unsigned long long)v->ack_count, v->change.step,
 		v->source ? v->source->config->name : "none");
 	for (unsigned i = 0; i < v->peer_count; i++)
-		fprintf(stderr, "   peer %s: %s %s; received %llu written %llu durable %llu applied %llu; cursor %llu%s\n",
+		fprintf(stderr,
+			"   peer %s: %s %s; received %llu written %llu durable %llu applied %llu; cursor "
+			"%llu%s\n",
 			v->peers[i].config->name, peer_state_text(v->peers[i].state), v->peers[i].why,
 			(unsigned long long)v->peers[i].received, (unsigned long long)v->peers[i].written,
 			(unsigned long long)v->peers[i].durable, (unsigned long long)v->peers[i].applied,
@@ -341,7 +346,8 @@ static void clients_go_on(struct cluster *c)
 
 		if (n->volume && n->volume->state == VOLUME_OPEN)
 			n->solid = n->volume->journal.durable;
-		if (primary >= 0 && c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
+		if (primary >= 0 &&
+		    c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
 			return;
 	}
 	for (unsigned i = 0; i < CLIENT_REQUESTS && primary >= 0 && c->load_left; i++)

@@ -107,12 +107,12 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 	uint64_t start = from_le64(epoch->start);
 
 	if (start < n->cover_flushed)
-		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a flush was acknowledged up to %llu", n->index,
-			       (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
+		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a flush was acknowledged up to %llu",
+			       n->index, (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
 			       (unsigned long long)n->cover_flushed);
 	if (start < n->cover_acked)
-		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a write was acknowledged up to %llu", n->index,
-			       (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
+		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a write was acknowledged up to %llu",
+			       n->index, (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
 			       (unsigned long long)n->cover_acked);
 	for (uint64_t i = lineage_at(c, start); i < c->count; i++)
 		if (c->lineage[i].lsn < start)
@@ -138,7 +138,8 @@ static const struct record_header *record_at(struct cluster *c, struct node *n, 
 	r = (const void *)(machine_disk_data(n->machine, n->journal) + journal_place(&v->geometry, lsn));
 	if (c->count)
 		memcpy(at.hash, c->lineage[c->count - 1].hash_after, HASH_BYTES);
-	if (record_look(r, v->geometry.segment_bytes - lsn % v->geometry.segment_bytes, &at, &v->geometry) != RECORD_GOOD)
+	if (record_look(r, v->geometry.segment_bytes - lsn % v->geometry.segment_bytes, &at, &v->geometry) !=
+	    RECORD_GOOD)
 		cluster_breach(c, "P2: node %u has log at LSN %llu that does not follow the lineage", n->index,
 			       (unsigned long long)lsn);
 	return r;
@@ -249,8 +250,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 		return;
 	while (have[at] == want[at])
 		at++;
-	cluster_breach(c, "P2: node %u, block %llu, byte %u: not what the log up to its applied LSN %llu makes", n->index,
-		       (unsigned long long)block, at, (unsigned long long)n->volume->applied);
+	cluster_breach(c, "P2: node %u, block %llu, byte %u: not what the log up to its applied LSN %llu makes",
+		       n->index, (unsigned long long)block, at, (unsigned long long)n->volume->applied);
 }
 
 void oracle_check_some(struct cluster *c)
