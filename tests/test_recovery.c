@@ -441,6 +441,27 @@ static void recovery_refuses_a_log_that_ends_below_what_the_store_may_hold(void 
 	}
 }
 
+/* Not the end of the log: what stands behind was durable, and acknowledged. */
+static void recovery_refuses_a_journal_that_lost_a_block_of_what_was_durable(void **state)
+{
+	struct rig *r = rig_new(512);
+	uint8_t zeros[512] = { 0 };
+	uint64_t middle;
+
+	(void)state;
+	assert_int_equal(rig_open(r), 0);
+	assert_int_equal(rig_promote(r), 0);
+	rig_write(r, 4096, 9000, 0x11);
+	middle = r->volume->log.closed.lsn;
+	for (unsigned i = 0; i < 4; i++)
+		rig_write(r, 40960 * (i + 1), 9000, (uint8_t)(0x20 + i));
+	world_run_for(r->world, 300 * MILLISECONDS);
+	rig_kill(r);
+	rig_plant(r, middle, zeros, sizeof zeros);
+	assert_refused(r, "journal: damaged", "was durable up to");
+	rig_free(r);
+}
+
 /* ---- files that are not what the config says ---- */
 
 static void recovery_refuses_another_volumes_journal(void **state)
@@ -608,6 +629,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(recovery_refuses_newer_and_bad_records_that_follow_wherever_they_stand),
 	cmocka_unit_test(recovery_takes_another_volumes_record_for_the_end_of_the_log),
 	cmocka_unit_test(recovery_refuses_a_log_that_ends_below_what_the_store_may_hold),
+	cmocka_unit_test(recovery_refuses_a_journal_that_lost_a_block_of_what_was_durable),
 	cmocka_unit_test(recovery_refuses_another_volumes_journal),
 	cmocka_unit_test(recovery_refuses_garbage_for_meta),
 	cmocka_unit_test(recovery_refuses_files_that_are_too_short),

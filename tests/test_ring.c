@@ -670,7 +670,7 @@ static void ring_refuses_what_is_no_address(void **state)
 {
 	static const char *const bad[] = {
 		"", "127.0.0.1", "127.0.0.1:", ":7701", "127.0.0.1:65536", "127.0.0.1:77x", "127.0.0.1:-1",
-		"localhost:1", "[::1]", "[::1:7701", "::1:7701", "[::1%nosuchzone]:1", "unix:", "[]:1", "]:1", "1.2.3.4.5:6",
+		"localhost:1", "[::1]", "[::1:7701", "::1:7701", "[::1%nosuchzone]:1", "unix:", "[]:1", "]:1",
 	};
 	struct world *w = *state;
 	char path[200] = "unix:/";
