@@ -57,7 +57,7 @@ static struct asked *ask(struct cluster *c, unsigned node, enum volume_op op, ui
 	static const uint8_t header[8] = { 'H', 'L', 'F', 'R', 1, 0, 2, 0 };
 	struct asked *a = calloc(1, sizeof *a);
 
-	a->buffer = aligned_alloc(4096, len + 8192);
+	a->buffer = aligned_alloc(4096, round_up(len, 4096) + 8192);
 	memset(a->buffer, byte, len);
 	for (uint64_t i = 0; byte > 255 && i < len; i += 8)
 		memcpy(a->buffer + i, header, 8);

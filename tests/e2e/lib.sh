@@ -168,7 +168,7 @@ nodes_create()
 	[ -e "/run/netns/$net-a" ] || { need_root; net_up; }
 	for node in a b; do
 		hf $node create $V --size "$size" --node $node --uuid "$uuid" --listen "$(address_of $node):7701" \
-			--peer "$(other $node)=$(address_of "$(other $node)"):7701,$mode" --memory 64M \
+			--peer "$(other $node)=$(address_of "$(other $node)"):7701,$mode" --memory 128M \
 			--journal-size "${journal_size:-64M}" "$@" >/dev/null
 	done
 }

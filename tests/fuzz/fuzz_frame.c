@@ -328,16 +328,18 @@ static void put_frame(struct wire *wire, unsigned which)
 		return;
 	case 3: {
 		uint64_t n = volume->log.closed.lsn;
-		struct frame_ack ack = { to_le64(n), to_le64(n), to_le64(n), to_le64(n) };
+		struct frame_ack ack = { to_le64(n), to_le64(n), to_le64(n), to_le64(n), to_le64(n) };
 
 		if (take() & 1)
 			ack = (struct frame_ack){ to_le64(take_number()), to_le64(take_number()),
-						  to_le64(take_number()), to_le64(take_number()) };
+						  to_le64(take_number()), to_le64(take_number()),
+						  to_le64(volume->log.end.lsn) };
 		wire_put_frame(wire, FRAME_ACK, &ack, sizeof ack);
 		return;
 	}
 	case 4: {
-		struct frame_ping ping = { to_le64(take_number()), to_le64(take_number()), to_le64(take_number()) };
+		struct frame_ping ping = { to_le64(take_number()), to_le64(take_number()),
+						  to_le64(volume->log.end.lsn) };
 
 		wire_put_frame(wire, FRAME_PING, &ping, sizeof ping);
 		return;
