@@ -18,7 +18,7 @@ struct node {
 	struct volume_call open;
 	int open_result;
 	uint64_t cover_flushed, cover_acked;	/* acknowledged while this node had to have it */
-	uint64_t epoch_seen;
+	uint64_t epoch_seen, applied_seen;
 	bool planned_power;
 	uint64_t solid;			/* durable in its journal when it was last seen */
 };

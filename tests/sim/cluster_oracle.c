@@ -102,6 +102,16 @@ static void image_forward(struct cluster *c, uint64_t lsn)
 
 /* ---- P1: what a new epoch must begin with -------------------------------------------------------------- */
 
+/* What its meta would say after a loss of power. */
+static uint64_t promised_durably(struct node *n)
+{
+	static struct history history;
+	struct meta m = { .geometry = &n->volume->geometry, .history = &history };
+	char why[WHY_BYTES];
+
+	return meta_load(&m, machine_disk_durable(n->machine, n->meta), why) ? 0 : m.promised;
+}
+
 static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_entry *epoch)
 {
 	uint64_t start = from_le64(epoch->start);
@@ -114,6 +124,12 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a write was acknowledged up to %llu",
 			       n->index, (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
 			       (unsigned long long)n->cover_acked);
+	if (promised_durably(n) < from_le64(epoch->number))
+		cluster_breach(c, "P5: node %u opens epoch %llu, and has not promised so durably", n->index,
+			       (unsigned long long)from_le64(epoch->number));
+	if (n->volume->journal.durable <= start)
+		cluster_breach(c, "P5: node %u is primary and the record of its epoch %llu is not durable", n->index,
+			       (unsigned long long)from_le64(epoch->number));
 	for (uint64_t i = lineage_at(c, start); i < c->count; i++)
 		if (c->lineage[i].lsn < start)
 			cluster_breach(c, "P2: epoch %llu begins inside a record",
@@ -151,6 +167,10 @@ void oracle_observe(struct cluster *c)
 	struct node *n;
 	struct volume *v;
 
+	/* A primary shows all it has; what it shows when it stops to be one (its batch is closed then) it may keep. */
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (c->nodes[i].volume && c->nodes[i].volume->role == ROLE_PRIMARY)
+			c->nodes[i].applied_seen = c->nodes[i].volume->log.end.lsn + 2 * BLOCK_BYTES;
 	if (primary < 0)
 		return;
 	n = &c->nodes[primary];
@@ -219,6 +239,7 @@ void oracle_acked(struct cluster *c, const struct client *client)
 
 void oracle_crashed(struct cluster *c, struct node *n, bool power)
 {
+	n->applied_seen = 0;
 	if (power || c->options.mode == MODE_B)
 		n->cover_acked = n->cover_flushed;
 	n->epoch_seen = 0;
@@ -267,6 +288,14 @@ void oracle_check_some(struct cluster *c)
 			continue;
 		}
 		slowest = min_u64(slowest, n->volume->applied);
+		if (n->volume->history.count && from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
+			cluster_breach(c, "node %u knows an epoch that is not in its log", i);
+		/* Who was primary has applied more than was committed; nobody goes further than that. */
+		if (n->volume->role == ROLE_SECONDARY && n->volume->change.step == ROLE_STEP_NONE &&
+		    n->volume->applied > max_u64(n->applied_seen, min_u64(n->volume->commit, n->volume->journal.written)))
+			cluster_breach(c, "P2: node %u shows LSN %llu, which is not committed, or not in its journal", i,
+				       (unsigned long long)n->volume->applied);
+		n->applied_seen = max_u64(n->applied_seen, n->volume->applied);
 		if (!on_lineage(c, n->volume)) {
 			/* A node that lost its primary's company may hold a tail that nobody else has. */
 			if (cluster_primary(c) == (int)i)
