@@ -288,13 +288,16 @@ void oracle_check_some(struct cluster *c)
 			continue;
 		}
 		slowest = min_u64(slowest, n->volume->applied);
-		if (n->volume->history.count && from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
+		if (n->volume->history.count &&
+		    from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
 			cluster_breach(c, "node %u knows an epoch that is not in its log", i);
 		/* Who was primary has applied more than was committed; nobody goes further than that. */
 		if (n->volume->role == ROLE_SECONDARY && n->volume->change.step == ROLE_STEP_NONE &&
-		    n->volume->applied > max_u64(n->applied_seen, min_u64(n->volume->commit, n->volume->journal.written)))
-			cluster_breach(c, "P2: node %u shows LSN %llu, which is not committed, or not in its journal", i,
-				       (unsigned long long)n->volume->applied);
+		    n->volume->applied >
+			    max_u64(n->applied_seen, min_u64(n->volume->commit, n->volume->journal.written)))
+			cluster_breach(
+				c, "P2: node %u shows LSN %llu, which is not committed, or not in its journal", i,
+				(unsigned long long)n->volume->applied);
 		n->applied_seen = max_u64(n->applied_seen, n->volume->applied);
 		if (!on_lineage(c, n->volume)) {
 			/* A node that lost its primary's company may hold a tail that nobody else has. */

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of role at bad moments: promises, steps down, what peers believe of each other. */
+#include "directed.h"
+
+static void who_promised_a_newer_epoch_takes_no_more_log_of_the_older(void **state)
+{
+	unsigned played = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct cluster_options o = options_of(3, MODE_C);
+		struct volume_call call = { .done = closed, .force = true };
+		struct cluster *c;
+
+		o.seed = seed;
+		o.min_copies = 2;
+		c = start(&o);
+		/* a and b do not hear each other, c hears both; the operator takes b for the better one. */
+		world_cut_both(cluster_world(c), cluster_machine(c, 0), cluster_machine(c, 1), true);
+		cluster_run_for(c, 3 * SECONDS);
+		volume_failover(cluster_volume(c, 1), &call);
+		while (!cluster_volume(c, 2)->meta.promised || cluster_volume(c, 2)->meta.promised == 1)
+			cluster_step(c);
+		/* From here on nothing more may be acknowledged by a with c's help. */
+		cluster_load(c, 100);
+		cluster_run_for(c, 10 * SECONDS);
+		played += cluster_volume(c, 1)->role == ROLE_PRIMARY;
+		assert_null(strstr(peer_of(c, 1, 2)->why, "rewind"));
+		cluster_free(c);
+	}
+	assert_int_equal(played, 20);
+}
+
+static void a_promise_survives_the_loss_of_power_that_follows_it(void **state)
+{
+	struct disk_timing slow = { .min_ns = 5 * MILLISECONDS, .max_ns = 9 * MILLISECONDS };
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		struct cluster_options o = options_of(2, MODE_C);
+		struct volume_call call = { .done = closed };
+		struct cluster *c;
+		uint64_t number;
+
+		o.seed = seed;
+		c = start(&o);
+		assert_int_equal(cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 10 * SECONDS), 0);
+		cluster_run_for(c, 2 * SECONDS);
+		machine_disk_set_timing(cluster_machine(c, 1), cluster_disk(c, 1, 'm'), &slow);
+		volume_promote(cluster_volume(c, 0), &call);
+		number = cluster_volume(c, 0)->change.number;
+		while (!cluster_volume(c, 0)->change.agreed[0] && cluster_volume(c, 0)->change.step == ROLE_STEP_ASK)
+			cluster_step(c);
+		cluster_crash(c, 1, true);
+		cluster_up(c, 1);
+		while (cluster_open_result(c, 1) == 1)
+			cluster_step(c);
+		assert_true(number > 1 && cluster_volume(c, 1)->meta.promised >= number);
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
+static void a_promotion_that_failed_half_way_can_be_tried_again(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_C);
+	struct cluster *c = start(&o);
+	int result = -1;
+
+	(void)state;
+	assert_int_equal(cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 10 * SECONDS), 0);
+	cluster_run_for(c, 2 * SECONDS);
+	machine_pause(cluster_machine(c, 2), true);
+	assert_int_not_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 20 * SECONDS), 0);
+	cluster_crash(c, 2, false);
+	cluster_up(c, 2);
+	for (unsigned i = 0; i < 5 && result; i++) {
+		cluster_run_for(c, 3 * SECONDS);
+		result = cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 20 * SECONDS);
+	}
+	if (result)
+		print_error("promote: %s\n", cluster_why(c));
+	assert_int_equal(result, 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void who_has_more_log_than_the_asker_does_not_promise(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_A);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+	int result;
+
+	(void)state;
+	/* b meets c while c is ahead: b lags behind a on a slow line. */
+	world_link(w, cluster_machine(c, 0), cluster_machine(c, 1))->bytes_per_second = 300 << 10;
+	cluster_load(c, 60);
+	for (unsigned i = 0; i < 200 && cluster_load_left(c); i++)
+		cluster_run_for(c, MILLISECONDS);
+	world_reset(w, cluster_machine(c, 1), cluster_machine(c, 2));
+	for (unsigned i = 0; i < 3000 && !(peer_connected(peer_of(c, 1, 2)) && peer_of(c, 1, 2)->ahead); i++)
+		cluster_run_for(c, MILLISECONDS);
+	assert_true(peer_of(c, 1, 2)->ahead);
+	cluster_run_for(c, 20 * SECONDS);
+	world_link(w, cluster_machine(c, 0), cluster_machine(c, 1))->bytes_per_second = 0;
+	/* Now b gets what c does not get. */
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 2), true);
+	cluster_run_for(c, 3 * SECONDS);
+	machine_pause(cluster_machine(c, 2), true);
+	cluster_load(c, 40);
+	cluster_run_for(c, 500 * MILLISECONDS);
+	machine_pause(cluster_machine(c, 2), false);
+	assert_true(cluster_volume(c, 1)->log.closed.lsn > cluster_volume(c, 2)->log.closed.lsn);
+	result = cluster_call(c, 2, CLUSTER_FAILOVER, true, 2, 10 * SECONDS);
+	if (result == 0)
+		print_error("c was let be primary at LSN %llu by b, which has %llu\n",
+			    (unsigned long long)cluster_volume(c, 2)->log.closed.lsn,
+			    (unsigned long long)cluster_volume(c, 1)->log.closed.lsn);
+	assert_int_not_equal(result, 0);
+	/* Once a is dead and c has caught up with b, nothing speaks against c. */
+	cluster_crash(c, 0, true);
+	cluster_run_for(c, 6 * SECONDS);
+	result = cluster_call(c, 2, CLUSTER_FAILOVER, true, 2, 10 * SECONDS);
+	if (result)
+		print_error("failover: %s\n", cluster_why(c));
+	assert_int_equal(result, 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void who_hands_over_has_promised_durably(void **state)
+{
+	struct disk_timing slow = { .min_ns = 50 * MILLISECONDS, .max_ns = 60 * MILLISECONDS };
+	struct cluster_options o = options_of(2, MODE_C);
+	struct volume_call call = { .done = closed, .node = "b" };
+	struct cluster *c = start(&o);
+
+	(void)state;
+	machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'm'), &slow);
+	volume_switchover(cluster_volume(c, 0), &call);
+	while (cluster_volume(c, 1)->change.step == ROLE_STEP_NONE)
+		cluster_step(c);
+	cluster_crash(c, 0, true);
+	cluster_up(c, 0);
+	while (cluster_open_result(c, 0) == 1)
+		cluster_step(c);
+	assert_in_range(cluster_volume(c, 0)->meta.promised, 2, 2);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void after_a_switchover_every_node_follows_the_new_primary(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_C);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	assert_int_equal(cluster_call(c, 0, CLUSTER_SWITCHOVER, false, 1, 20 * SECONDS), 0);
+	cluster_run_for(c, 20 * SECONDS);
+	assert_string_equal(peer_state_text(peer_of(c, 1, 0)->state), "online");
+	assert_string_equal(peer_state_text(peer_of(c, 1, 2)->state), "online");
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void who_steps_down_lets_its_followers_go(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_A);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+	struct asked *a;
+
+	(void)state;
+	world_isolate(w, cluster_machine(c, 1), true);
+	cluster_run_for(c, 4 * SECONDS);
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
+	/* A flush that waits when the news comes is answered, though not as it hoped. */
+	cluster_volume(c, 0)->config.min_copies = 4;
+	a = ask(c, 0, VOLUME_FLUSH, 0, 0, 0, 0);
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 1), false);
+	cluster_run_for(c, 6 * SECONDS);
+	assert_true(a->done);
+	assert_int_equal(a->result, -EROFS);
+	asked_free(a);
+	cluster_volume(c, 0)->config.min_copies = 1;
+	world_heal(w);
+	cluster_run_for(c, 20 * SECONDS);
+	assert_string_equal(peer_state_text(peer_of(c, 1, 0)->state), "online");
+	assert_string_equal(peer_state_text(peer_of(c, 1, 2)->state), "online");
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+/* ---- back-pressure ---- */
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
+	cmocka_unit_test(a_promise_survives_the_loss_of_power_that_follows_it),
+	cmocka_unit_test(a_promotion_that_failed_half_way_can_be_tried_again),
+	cmocka_unit_test(who_has_more_log_than_the_asker_does_not_promise),
+	cmocka_unit_test(who_hands_over_has_promised_durably),
+	cmocka_unit_test(after_a_switchover_every_node_follows_the_new_primary),
+	cmocka_unit_test(who_steps_down_lets_its_followers_go),
+};
+TEST_GROUP(adversary_roles, tests)
