@@ -177,6 +177,43 @@ static void a_record_with_any_bit_flipped_is_not_good(void **state)
 		flipped[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		assert_int_not_equal(record_look(flipped, sizeof flipped, &zero, &g), RECORD_GOOD);
 	}
+	assert_int_equal(record_look(bytes, sizeof bytes, &(struct position){ 0, { 1 } }, &g), RECORD_UNCHAINED);
+	log_delete(&log, io);
+	world_free(w);
+}
+
+/* A batch that was cut off had a pad up to the segment's end; what is written there instead is not cut short. */
+static void what_takes_the_place_of_a_dropped_pad_is_written_whole(void **state)
+{
+	static const uint8_t bytes[8192];
+	struct world *w = world_new(1);
+	struct io *io = machine_io(world_machine(w, "a"));
+	struct geometry g = { .uuid = { 1 }, .volume_bytes = 1 << 20, .journal_bytes = 256 << 10,
+			      .segment_bytes = 64 << 10, .journal_block = 512, .node = "a" };
+	struct position zero = { 0 };
+	struct record_delta delta = { .length = to_le32(4096), .kind = to_le16(DELTA_DATA) };
+	struct slice payload = { bytes, 4096 - RECORD_HEADER_BYTES - sizeof delta };
+	struct record_draft draft = { .kind = RECORD_DATA, .deltas = &delta, .delta_count = 1, .payload = &payload,
+				      .slice_count = 1 };
+	struct log log;
+	uint64_t next;
+
+	(void)state;
+	assert_int_equal(log_new(&log, io, &g, 128 << 10), 0);
+	log_start_at(&log, &zero);
+	while (log.end.lsn < 61440)
+		log_append(&log, &draft, 7);
+	log_close(&log);
+	assert_int_equal(log.closed.lsn, 61440);
+	payload.len = 7000;
+	log_append(&log, &draft, 7);
+	assert_true(log.end.lsn > 65536);
+	log_drop_open(&log);
+	payload.len = 4096 - RECORD_HEADER_BYTES - sizeof delta;
+	log_append(&log, &draft, 7);
+	log_close(&log);
+	assert_int_equal(log_run_end(&log, 61440, log.closed.lsn, &next), 65536);
+	assert_int_equal(next, 65536);
 	log_delete(&log, io);
 	world_free(w);
 }
@@ -389,6 +426,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(copies_are_counted_among_the_connected),
 	cmocka_unit_test(histories_part_exactly_at_the_fork),
 	cmocka_unit_test(a_record_with_any_bit_flipped_is_not_good),
+	cmocka_unit_test(what_takes_the_place_of_a_dropped_pad_is_written_whole),
 	cmocka_unit_test(a_tail_that_was_lost_does_not_come_back),
 	cmocka_unit_test(a_hole_is_as_old_as_what_it_swallows),
 	cmocka_unit_test(what_clients_write_cannot_keep_a_node_from_opening),

@@ -132,22 +132,27 @@ static void who_has_more_log_than_the_asker_does_not_promise(void **state)
 static void who_hands_over_has_promised_durably(void **state)
 {
 	struct disk_timing slow = { .min_ns = 50 * MILLISECONDS, .max_ns = 60 * MILLISECONDS };
-	struct cluster_options o = options_of(2, MODE_C);
-	struct volume_call call = { .done = closed, .node = "b" };
-	struct cluster *c = start(&o);
 
 	(void)state;
-	machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'm'), &slow);
-	volume_switchover(cluster_volume(c, 0), &call);
-	while (cluster_volume(c, 1)->change.step == ROLE_STEP_NONE)
-		cluster_step(c);
-	cluster_crash(c, 0, true);
-	cluster_up(c, 0);
-	while (cluster_open_result(c, 0) == 1)
-		cluster_step(c);
-	assert_in_range(cluster_volume(c, 0)->meta.promised, 2, 2);
-	cluster_converge(c);
-	cluster_free(c);
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		struct cluster_options o = options_of(2, MODE_C);
+		struct volume_call call = { .done = closed, .node = "b" };
+		struct cluster *c;
+
+		o.seed = seed;
+		c = start(&o);
+		machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'm'), &slow);
+		volume_switchover(cluster_volume(c, 0), &call);
+		while (cluster_volume(c, 1)->change.step == ROLE_STEP_NONE)
+			cluster_step(c);
+		cluster_crash(c, 0, true);
+		cluster_up(c, 0);
+		while (cluster_open_result(c, 0) == 1)
+			cluster_step(c);
+		assert_in_range(cluster_volume(c, 0)->meta.promised, 2, 2);
+		cluster_converge(c);
+		cluster_free(c);
+	}
 }
 
 static void after_a_switchover_every_node_follows_the_new_primary(void **state)
