@@ -77,8 +77,7 @@ static void volume_print(const json_t *status)
 	const json_t *epoch = json_object_get(status, "epoch"),
 		     *lsn = json_object_get(status, "lsn"), *peer;
 	const char *role = cli_json_text(status, "role"), *failed = cli_json_text(status, "failed");
-	char size[32], end[32], dirty[32], number[48] = "none";
-	double to_write = cli_json_number(lsn, "end") - cli_json_number(lsn, "durable");
+	char size[32], dirty[32], number[48] = "none";
 	double dirty_pages = cli_json_number(status, "pages_dirty");
 	const char *state = json_is_true(json_object_get(status, "open")) ? "open" : "closed";
 	size_t index;
@@ -89,12 +88,11 @@ static void volume_print(const json_t *status)
 		snprintf(number, sizeof number, "%.0f by %.32s", cli_json_number(epoch, "number"),
 			 cli_json_text(epoch, "node"));
 	size_text((uint64_t)(dirty_pages * BLOCK_BYTES), dirty);
-	printf("%-12s %-10s %-8s %s on %s, epoch %s, log end %s, %.0f bytes of it not durable, %s "
-	       "not in the store\n",
-	       cli_json_text(status, "name"), role,
-	       state,
-	       size_of(status, "volume_bytes", size), cli_json_text(status, "node"), number,
-	       size_of(lsn, "end", end), to_write > 0 ? to_write : 0, dirty);
+	printf("%-12s %-10s %-8s %s on %s, epoch %s\n", cli_json_text(status, "name"), role, state,
+	       size_of(status, "volume_bytes", size), cli_json_text(status, "node"), number);
+	printf("  lsn        end %.0f, durable %.0f, commit %.0f, applied %.0f; %s not in the store\n",
+	       cli_json_number(lsn, "end"), cli_json_number(lsn, "durable"), cli_json_number(lsn, "commit"),
+	       cli_json_number(lsn, "applied"), dirty);
 	if (*failed || *cli_json_text(status, "why"))
 		printf("  ! %s%s%s\n", failed, *failed ? ": " : "", cli_json_text(status, "why"));
 	if (*cli_json_text(status, "waiting_for"))
