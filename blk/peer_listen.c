@@ -78,6 +78,12 @@ static void greeting_look(struct greeting *g)
 		field = "node: no peer of this name is configured";
 		result = -EBADMSG;
 	}
+	/* With nothing at stake it is answered, so that the other side learns what is wrong. */
+	if (result == 1 && memcmp(hello->uuid, v->geometry.uuid, UUID_BYTES) != 0 &&
+	    peer_connected(peer_named(v, hello->node))) {
+		field = "uuid, and its node is connected already";
+		result = -EBADMSG;
+	}
 	if (result < 0) {
 		say(v->io, IO_WARNING, "volume=%s a connection was refused: wrong %s; ended", v->config.name, field);
 		greeting_end(g);

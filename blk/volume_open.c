@@ -5,6 +5,7 @@
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
  *	scan		from the tail, record by record, to the first that is none
+ *	clear		records of this lap behind that: remains of a batch that was lost in part
  *	rewrite, sync	what was found behind `durable` may only be in a cache (the last daemon was killed), or be gone
  *			with the next loss of power (its last sync failed): write it once more, then sync
  *	listen		(nobody is accepted yet)
@@ -303,7 +304,9 @@ static void scan_epoch(struct volume *v, const struct record_header *r)
 
 static void scan_synced(struct io_op *op, int64_t result);
 static void rewrite_wrote(struct io_op *op, int64_t result);
+static void rewrite_refuse(struct volume *v, int64_t result);
 static void rewrite(struct volume *v);
+static void clear(struct volume *v);
 
 static void scan(struct volume *v)
 {
@@ -333,9 +336,81 @@ static void scan(struct volume *v)
 		open_refuse(v, result);
 		return;
 	}
-	v->open_step = OPEN_REWRITE;
-	v->rewrite_lsn = min_u64(max_u64(v->meta.tail.lsn, v->meta.durable), v->scan_end.lsn);
-	rewrite(v);
+	v->open_step = OPEN_CLEAR;
+	v->clear_lsn = v->scan_end.lsn;
+	clear(v);
+}
+
+/* A piece of the ring that lies within one segment, for the op that works on it. */
+static struct io_op piece(struct volume *v, uint64_t from, uint64_t limit,
+			  void (*done)(struct io_op *op, int64_t result))
+{
+	uint64_t segment = v->geometry.segment_bytes, to = min_u64(limit, round_down(from, segment) + segment);
+
+	return (struct io_op){
+		.kind = IO_READ,
+		.file = v->config.journal,
+		.offset = journal_place(&v->geometry, from),
+		.len = min_u64(to - from, round_down(v->apply.buffer_bytes, 4096)),
+		.data = v->apply.buffer,
+		.done = done,
+	};
+}
+
+static void clear_wrote(struct io_op *op, int64_t result);
+
+static void clear_read(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+	uint32_t block = v->geometry.journal_block;
+	bool found = false;
+
+	if (result != (int64_t)op->len) {
+		rewrite_refuse(v, result);
+		return;
+	}
+	for (uint64_t at = 0; at < op->len; at += block) {
+		struct record_header *r = (void *)(v->apply.buffer + at);
+
+		if (from_le32(r->magic) != RECORD_MAGIC || from_le64(r->lsn) != v->clear_lsn + at)
+			continue;
+		memset(r, 0, block);
+		found = true;
+	}
+	op->kind = IO_WRITE;
+	op->done = clear_wrote;
+	if (found)
+		v->io->submit(v->io, op);
+	else
+		clear_wrote(op, result);
+}
+
+static void clear_wrote(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result != (int64_t)op->len) {
+		rewrite_refuse(v, result);
+		return;
+	}
+	v->clear_lsn += op->len;
+	clear(v);
+}
+
+/* Records of this lap behind the end are of a batch that was lost in part. Nobody was promised them; but should the
+ * part that is missing come again, byte for byte, from a peer that has no more than that, they would follow it. */
+static void clear(struct volume *v)
+{
+	uint64_t limit = v->meta.tail.lsn + v->geometry.journal_bytes;
+
+	if (v->clear_lsn == limit) {
+		v->open_step = OPEN_REWRITE;
+		v->rewrite_lsn = min_u64(max_u64(v->meta.tail.lsn, v->meta.durable), v->scan_end.lsn);
+		rewrite(v);
+		return;
+	}
+	v->open_op = piece(v, v->clear_lsn, limit, clear_read);
+	v->io->submit(v->io, &v->open_op);
 }
 
 static void rewrite_refuse(struct volume *v, int64_t result)
@@ -374,18 +449,10 @@ static void rewrite_wrote(struct io_op *op, int64_t result)
 /* The next piece, the same bytes to the same place; at the end the sync. */
 static void rewrite(struct volume *v)
 {
-	uint64_t segment = v->geometry.segment_bytes, from = v->rewrite_lsn;
-	uint64_t to = min_u64(v->scan_end.lsn, round_down(from, segment) + segment);
-
-	if (from == v->scan_end.lsn) {
+	if (v->rewrite_lsn == v->scan_end.lsn)
 		v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.journal, .done = scan_synced };
-	} else {
-		v->open_op = (struct io_op){
-			.kind = IO_READ, .file = v->config.journal, .offset = journal_place(&v->geometry, from),
-			.len = min_u64(to - from, round_down(v->apply.buffer_bytes, 4096)), .data = v->apply.buffer,
-			.done = rewrite_read,
-		};
-	}
+	else
+		v->open_op = piece(v, v->rewrite_lsn, v->scan_end.lsn, rewrite_read);
 	v->io->submit(v->io, &v->open_op);
 }
 

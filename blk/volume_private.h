@@ -35,7 +35,7 @@ enum open_step {
 	OPEN_READ_HEADER,
 	OPEN_READ_JOURNAL_END,
 	OPEN_READ_STORE_END,
-	OPEN_SCAN,
+	OPEN_SCAN, OPEN_CLEAR,
 	OPEN_REWRITE,
 	OPEN_REPLAY
 };
@@ -113,7 +113,7 @@ struct volume {
 	uint8_t *slots;			/* META_BYTES while opening */
 	struct io_op open_op;
 	struct position scan_end;
-	uint64_t rewrite_lsn;
+	uint64_t clear_lsn, rewrite_lsn;
 	struct history *scan_history;
 	bool close_saved;
 	uint64_t close_ticket;

@@ -44,7 +44,8 @@ static void waiting_for(struct volume *v, char out[WHY_BYTES])
 	int blocker;
 
 	if (v->destage.store_full) {
-		snprintf(out, WHY_BYTES, "space on the disk of the store (free some; writes go on by themselves)");
+		snprintf(out, WHY_BYTES,
+			 "space: the store's disk is full; free space on it, and writes go on by themselves");
 		return;
 	}
 	if (v->role != ROLE_PRIMARY || (!v->ack_count && !v->waiting_count))
