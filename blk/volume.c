@@ -110,7 +110,7 @@ void volume_fail(struct volume *v, int error, const char *what)
 
 /* ---- acknowledgement ------------------------------------------------------------------------------ */
 
-static unsigned ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX])
+unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX])
 {
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
@@ -127,7 +127,7 @@ static unsigned ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]
 struct ack_marks volume_marks(const struct volume *v)
 {
 	struct ack_peer peers[PEERS_MAX];
-	unsigned count = ack_peers(v, peers);
+	unsigned count = volume_ack_peers(v, peers);
 
 	return ack_marks(v->journal.written, v->journal.durable, peers, count, v->config.min_copies);
 }

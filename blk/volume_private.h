@@ -137,6 +137,8 @@ void volume_pump(struct volume *v);
 /* Watermarks moved: raise the commit LSN, answer whom that concerns. */
 void volume_acks(struct volume *v);
 struct ack_marks volume_marks(const struct volume *v);
+/* The peers as the policy sees them; returns how many. */
+unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]);
 void volume_fail(struct volume *v, int error, const char *what);
 void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too);
 void volume_journal_moved(struct journal *j);

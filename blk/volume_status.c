@@ -50,13 +50,7 @@ static void waiting_for(struct volume *v, char out[WHY_BYTES])
 	}
 	if (v->role != ROLE_PRIMARY || (!v->ack_count && !v->waiting_count))
 		return;
-	for (unsigned i = 0; i < v->peer_count; i++)
-		peers[i] = (struct ack_peer){
-			.mode = v->peers[i].config->mode, .online = v->peers[i].state == PEER_ONLINE,
-			.connected = v->peers[i].sourcing, .received = v->peers[i].received,
-			.written = v->peers[i].written, .durable = v->peers[i].durable, .applied = v->peers[i].applied,
-		};
-	blocker = ack_blocker(v->log.closed.lsn, peers, v->peer_count, v->config.min_copies);
+	blocker = ack_blocker(v->log.closed.lsn, peers, volume_ack_peers(v, peers), v->config.min_copies);
 	if (blocker >= 0) {
 		snprintf(out, WHY_BYTES, "node %s", v->peers[blocker].config->name);
 	} else if (blocker == -1) {
