@@ -7,6 +7,7 @@
 
 #include "checksum.h"
 #include "journal.h"
+#include "undo.h"
 
 static uint32_t slot_crc(const struct meta_slot *slot, uint32_t epochs)
 {
@@ -197,6 +198,16 @@ int geometry_check(const struct geometry *g, char why[WHY_BYTES])
 		return 0;
 	snprintf(why, WHY_BYTES, "%s", wrong);
 	return -EINVAL;
+}
+
+uint64_t replica_bitmap_bytes(const struct geometry *g)
+{
+	return PEERS_MAX * bitmap_bytes(g->volume_bytes / BLOCK_BYTES);
+}
+
+uint64_t replica_undo_bytes(const struct geometry *g)
+{
+	return undo_file_bytes(g->volume_bytes);
 }
 
 void replica_format(const struct geometry *geometry, uint8_t meta[META_BYTES],

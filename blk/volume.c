@@ -29,6 +29,13 @@ const char *volume_role_name(enum volume_role role)
 	return role == ROLE_PRIMARY ? "primary" : "secondary";
 }
 
+const char *split_policy_name(enum split_policy policy)
+{
+	static const char *const names[SPLIT_POLICIES] = { "none", "keep-primary", "keep-newest", "keep-only-writer" };
+
+	return names[policy];
+}
+
 uint64_t volume_now(struct volume *v)
 {
 	return v->io->now_ns(v->io);

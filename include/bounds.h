@@ -13,6 +13,7 @@ enum {
 	WHY_BYTES = 512,     /* one sentence to the operator */
 	PEERS_MAX = 7,       /* + ourselves = 8 copies; a peer costs 4 MiB of buffers */
 	HISTORY_MAX = 500,   /* epochs kept; they fill one meta slot */
+	UNDO_SLOTS = 4,      /* one for a resync, the others keep divergences until they are dropped */
 
 	RECORD_BYTES_MAX = 1 << 20, /* a whole record with 8 MiB segments: an eighth of a segment */
 	RECORD_PAGES_MAX = 2048,    /* blocks that one record changes: 8 MiB, a part of the smallest pool */

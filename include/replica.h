@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a replica is made of: a store (raw image), a journal and meta. This header is what creates one
- * and what tells one from another; reading and writing them is the volume's business. */
+/* What a replica is made of: a store (raw image), a journal and meta; a file of bitmaps (what each peer may lack) and
+ * UNDO_SLOTS files of undo. This header is what creates one and what tells one from another; reading and writing
+ * them is the volume's business. */
 #ifndef HOLDFAST_REPLICA_H
 #define HOLDFAST_REPLICA_H
 
@@ -27,6 +28,11 @@ struct geometry {
 
 /* 0, or -EINVAL with one sentence in @why. */
 MUST_CHECK int geometry_check(const struct geometry *geometry, char why[WHY_BYTES]);
+
+/* How long the file of bitmaps is: one bitmap per peer. It begins as zeros, or as a hole. */
+uint64_t replica_bitmap_bytes(const struct geometry *geometry);
+/* How long each file of undo is: sparse, all of it a hole at first. */
+uint64_t replica_undo_bytes(const struct geometry *geometry);
 
 /* The first bytes of a new replica, to be written at offset 0 of its meta and of its journal. The rest
  * of the journal is zeros that were *written* (not only allocated), the store is a hole of volume_bytes.

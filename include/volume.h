@@ -21,6 +21,10 @@ struct volume;
 
 enum replication_mode { MODE_A, MODE_B, MODE_C, MODE_D };	/* async, memory-sync, sync, apply */
 enum volume_role { ROLE_SECONDARY, ROLE_PRIMARY };
+/* Who gives up, without being told, when two nodes find that both were primary: the side that the policy of its own
+ * config says loses. `keep-primary`: exactly one of them is primary now. `keep-newest`: the last write is newer.
+ * `keep-only-writer`: the other side has written nothing since the fork. What is given up becomes a divergence. */
+enum split_policy { SPLIT_NONE, SPLIT_KEEP_PRIMARY, SPLIT_KEEP_NEWEST, SPLIT_KEEP_ONLY_WRITER, SPLIT_POLICIES };
 
 struct volume_peer_config {
 	char name[NAME_BYTES];
@@ -37,7 +41,12 @@ struct volume_config {
 	unsigned min_copies;		/* replicas, with our own, that must have a write; 1 = never wait for more */
 	unsigned peer_count;		/* <= PEERS_MAX */
 	struct volume_peer_config peers[PEERS_MAX];
+	uint64_t undo_bytes;		/* data that one slot of undo may hold; 0 = a tenth of the volume */
+	bool resync_checksum;		/* as source of a resync: send hashes first, and only blocks that differ */
+	uint64_t resync_rate;		/* as source of a resync: bytes per second at most, per peer; 0 = no cap */
+	enum split_policy split_policy;
 	int store, journal, meta;	/* file ids of the io, open and locked; the caller closes them after free */
+	int bitmap, undo[UNDO_SLOTS];
 };
 
 /* Allots everything. *out is the caller's until volume_free(). -ENOMEM; -EINVAL with @why. */
@@ -51,8 +60,11 @@ void volume_free(struct volume *v);
 struct volume_call {
 	void (*done)(struct volume_call *call, int result);	/* 0 or -errno */
 	bool force;			/* promote, failover, demote: as their texts below say */
-	bool dry_run;			/* failover, switchover: change nothing, say in @why what would happen */
-	char node[NAME_BYTES];		/* switchover: who becomes primary (may be ourselves) */
+	bool dry_run;			/* failover, switchover, resolve: change nothing, say in @why what would happen */
+	bool repair;			/* verify: blocks that differ are sent anew */
+	char node[NAME_BYTES];		/* switchover: who becomes primary (may be ourselves); resolve: whom to keep;
+					 * verify: only this peer, "" = all */
+	uint64_t id;			/* divergence_drop: which one */
 	/* Out. On refusal one sentence: the object, the reason, what to do next. On success a sentence
 	 * that may be empty (what was done, what may be lost). */
 	char why[WHY_BYTES];
@@ -79,6 +91,17 @@ void volume_demote(struct volume *v, struct volume_call *call);
 /* Hand the primary role to @node with nothing lost; may be called on the primary or on @node. -EAGAIN
  * when @node lacks something: the sentence says how much. */
 void volume_switchover(struct volume *v, struct volume_call *call);
+/* End a split brain: call->node's history is kept. On the node that is kept: every peer that is in split brain with it is
+ * told so. On another node: it gives up its own history for that of call->node. Nothing is lost: what is given up
+ * becomes a divergence of the node that gives it up. Goes on in the background; @why says what. -ENOENT no such node;
+ * -EPERM there is no split brain with it; -ENOTCONN it is not connected. With dry_run @why says what each side wrote
+ * since the fork. */
+void volume_resolve(struct volume *v, struct volume_call *call);
+/* Drop divergence call->id for good. -ENOENT; -EBUSY when a resync needs it just now. */
+void volume_divergence_drop(struct volume *v, struct volume_call *call);
+/* On the primary: compare all blocks with the peers that are online, by hashes as of the same LSN on both sides. Starts
+ * it; status says how it does. -EPERM not primary; -EBUSY one runs; -ENOTCONN no peer to compare with. */
+void volume_verify(struct volume *v, struct volume_call *call);
 /* End the connection to peer call->node and dial or wait anew. -ENOENT for no such peer. */
 void volume_reconnect(struct volume *v, struct volume_call *call);
 
@@ -120,6 +143,39 @@ void volume_submit(struct volume *v, struct volume_request *request);
 
 /* ---- what it is and how it does ------------------------------------------------------------------ */
 
+/* A resync, as seen by either side of it. */
+struct volume_resync_status {
+	bool running;
+	uint64_t bytes_total, bytes_done;	/* of blocks; total may grow while it runs */
+	uint64_t bytes_sent;		/* of these, as data: zeros and blocks that were equal are not */
+	uint64_t rate;			/* bytes of blocks per second, lately; 0 = not known yet */
+	uint64_t eta_ns;		/* UINT64_MAX = not known yet */
+};
+
+/* What this node wrote before it gave up its own history. */
+struct volume_divergence_status {
+	uint64_t id;
+	unsigned slot;			/* which file of undo */
+	bool recording;			/* false: its bound was reached at LSN `partial`; later changes are not undone in it */
+	uint64_t fork, end;		/* LSN range of the records */
+	uint64_t partial;
+	uint64_t epoch_number;		/* of the last epoch of that side */
+	char epoch_node[NAME_BYTES];	/* its primary */
+	char source[NAME_BYTES];	/* whose history was taken instead */
+	uint64_t taken_ns, first_ns, last_ns;	/* wall clock: when set aside; of the first and last record, 0 = not known */
+	uint64_t blocks, bytes;		/* that the records changed; of data in them */
+	uint64_t blocks_kept;		/* blocks in the file: those, and what was overwritten since */
+};
+
+struct volume_verify_status {
+	bool running;
+	uint64_t bytes_total, bytes_done;
+	uint64_t started_ns, ended_ns;	/* wall clock, of the last one; 0 = never */
+};
+
+enum { VERIFY_RANGES_MAX = 16 };
+struct volume_range { uint64_t offset, len; };	/* bytes */
+
 struct volume_peer_status {
 	char name[NAME_BYTES];
 	char address[ADDRESS_BYTES];
@@ -133,6 +189,11 @@ struct volume_peer_status {
 	uint64_t contact_age_ns;	/* since we last heard from it; UINT64_MAX = never */
 	uint64_t bytes_sent, bytes_received;	/* since start, on the wire */
 	char why[WHY_BYTES];		/* of a state that needs the operator */
+	struct volume_resync_status resync;	/* we send it */
+	uint64_t verify_mismatches;	/* blocks that differed in the last verify */
+	uint64_t verify_repaired;	/* of these, sent anew */
+	unsigned verify_range_count;	/* the first ones */
+	struct volume_range verify_ranges[VERIFY_RANGES_MAX];
 };
 
 struct volume_status {
@@ -153,6 +214,17 @@ struct volume_status {
 	uint64_t reads, writes, flushes, discards, bytes_read, bytes_written;
 	uint64_t journal_writes, journal_syncs, journal_bytes_written;
 	uint64_t destage_rounds, destage_bytes, punched_bytes;
+	uint64_t lsn_floor;		/* the journal has all log from here on; what peers lack below is in bitmaps */
+	/* We are being resynced: readers see, and a failover goes back to, the consistent LSN, if there is one. */
+	struct volume_resync_status resync;
+	bool consistent;		/* false: there is none, until the resync is over */
+	uint64_t lsn_consistent;	/* = lsn_applied but during a resync */
+	char resync_source[NAME_BYTES];
+	uint64_t undo_bytes, undo_limit;	/* kept by the resync's undo; what it may keep */
+	struct volume_verify_status verify;
+	uint64_t reads_repaired;	/* reads that our disk refused and a peer served */
+	unsigned divergence_count;
+	struct volume_divergence_status divergences[UNDO_SLOTS];
 	unsigned min_copies, peer_count;
 	struct volume_peer_status peers[PEERS_MAX];
 };
@@ -160,6 +232,7 @@ struct volume_status {
 void volume_status(struct volume *v, struct volume_status *out);
 const char *replication_mode_name(enum replication_mode mode);		/* "A".."D" */
 const char *volume_role_name(enum volume_role role);			/* "primary", "secondary" */
+const char *split_policy_name(enum split_policy policy);	/* "none", "keep-primary", ... */
 
 /* Told after every change of role, so that front ends can change what they offer. One listener. */
 void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume_role role), void *context);
