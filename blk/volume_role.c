@@ -28,8 +28,7 @@ static void step_start(struct volume *v, enum role_step step)
 	volume_turn_soon(v);
 }
 
-/* Calls are answered at the end of the turn, never from inside themselves. */
-static void call_answer(struct volume *v, struct volume_call *call, int result)
+void volume_call_answer(struct volume *v, struct volume_call *call, int result)
 {
 	call->result = result;
 	list_append(&v->answered, &call->link);
@@ -59,7 +58,7 @@ static void change_end(struct volume *v, int result, const char *why)
 		peer_say_role(change.peer, ROLE_SWITCHOVER_NO, 0, NULL, why);
 	if (change.call) {
 		snprintf(change.call->why, WHY_BYTES, "%s", why);
-		call_answer(v, change.call, result);
+		volume_call_answer(v, change.call, result);
 	}
 	volume_turn_soon(v);
 }
@@ -241,14 +240,14 @@ void volume_promote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (!call->force && expect_peers(v, call, volume_promote))
 		return;
 	result = promote_refusal(v, call, call->why);
 	if (result)
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 	else
 		promote_start(v, call, NULL);
 }
@@ -322,12 +321,12 @@ void volume_demote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role != ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is secondary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (v->change.step != ROLE_STEP_NONE) {
 		snprintf(call->why, WHY_BYTES, "another change of role is under way; try again when it is over");
-		call_answer(v, call, -EBUSY);
+		volume_call_answer(v, call, -EBUSY);
 		return;
 	}
 	v->frozen = true;
@@ -430,7 +429,7 @@ void volume_switchover(struct volume *v, struct volume_call *call)
 		result = handover_start(v, call, p, call->why);
 	}
 	if (result != -EINPROGRESS)
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 }
 
 static void step_drain(struct volume *v)
@@ -515,7 +514,7 @@ void volume_failover(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	for (unsigned i = 0; i < v->peer_count && !result; i++) {
@@ -533,13 +532,13 @@ void volume_failover(struct volume *v, struct volume_call *call)
 		result = -EPERM;
 	} else if (!result && call->dry_run) {
 		snprintf(call->why, WHY_BYTES, "%s", note);
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (!result)
 		result = promote_refusal(v, call, call->why);
 	if (result) {
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 		return;
 	}
 	promote_start(v, call, NULL);
@@ -554,11 +553,11 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 	if (!p) {
 		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node,
 			 v->config.name);
-		call_answer(v, call, -ENOENT);
+		volume_call_answer(v, call, -ENOENT);
 		return;
 	}
 	peer_drop(p, "asked to reconnect", 0);
-	call_answer(v, call, 0);
+	volume_call_answer(v, call, 0);
 }
 
 /* ---- what peers say ----------------------------------------------------------------------------------- */
