@@ -21,6 +21,15 @@ enum {
 
 /* ---- bits ---- */
 
+/* How many are set: in pairs, then in fours, then in bytes, whose sum the multiplication brings to the top. */
+static uint64_t bits_set(uint64_t value)
+{
+	value -= value >> 1 & 0x5555555555555555;
+	value = (value & 0x3333333333333333) + (value >> 2 & 0x3333333333333333);
+	value = (value + (value >> 4)) & 0x0f0f0f0f0f0f0f0f;
+	return value * 0x0101010101010101 >> 56;
+}
+
 static le64 *word_at(const struct bitmap *b, uint64_t word)
 {
 	return &b->units[word / BITMAP_UNIT_WORDS].words[word % BITMAP_UNIT_WORDS];
@@ -47,7 +56,7 @@ static void word_put(struct bitmap *b, uint64_t word, uint64_t value)
 	if (old == value)
 		return;
 	*at = to_le64(value);
-	b->count += (uint64_t)__builtin_popcountll(value) - (uint64_t)__builtin_popcountll(old);
+	b->count += bits_set(value) - bits_set(old);
 	page_set_dirty(b, word / BITMAP_UNIT_WORDS / PAGE_UNITS, true);
 }
 
@@ -140,7 +149,7 @@ void bitmap_empty(struct bitmap *b)
 	CHECK(bitmap_quiet(b));
 	put(b, 0, b->bits, false);
 	memset(b->dirty, 0, (b->page_count + 63) / 64 * sizeof *b->dirty);
-	b->dirty_count = 0;
+	b->dirty_count = b->damaged = 0;
 }
 
 /* ---- life ---- */
@@ -216,7 +225,7 @@ static void unit_take(struct bitmap *b, uint64_t index, const struct bitmap_unit
 		uint64_t value = from_le64(unit->words[at / 64]) & word_mask(first + at, first + bits);
 
 		*word_at(b, (first + at) / 64) = to_le64(value);
-		b->count += (uint64_t)__builtin_popcountll(value);
+		b->count += bits_set(value);
 	}
 }
 

@@ -37,6 +37,14 @@ static inline uint64_t bitmap_bytes(uint64_t bits)
 	return round_up((bits + BITMAP_UNIT_BITS - 1) / BITMAP_UNIT_BITS * BITMAP_UNIT_BYTES, BITMAP_PAGE_BYTES);
 }
 
+/* What bitmap_new() allots. */
+static inline uint64_t bitmap_memory_bytes(uint64_t bits)
+{
+	uint64_t bytes = bitmap_bytes(bits);
+
+	return bytes + (bytes / BITMAP_PAGE_BYTES + 63) / 64 * 8 + BITMAP_STAGE_BYTES;
+}
+
 struct bitmap {
 	struct io *io;
 	int file;
@@ -81,7 +89,7 @@ uint64_t bitmap_next_clear(const struct bitmap *b, uint64_t from);
 uint64_t bitmap_run_end(const struct bitmap *b, uint64_t from, uint64_t end);
 /* Sets all that @other has set; same length. */
 void bitmap_merge(struct bitmap *b, const struct bitmap *other);
-/* All bits clear and nothing to be written, because its part of the file is made zeros otherwise (punched). Quiet. */
+/* All bits clear, no damage, nothing to be written, because its part of the file is made zeros otherwise. Quiet. */
 void bitmap_empty(struct bitmap *b);
 
 /* What the bits say now is durable once b->saved >= the ticket. With nothing to write the ticket may be b->saved.
