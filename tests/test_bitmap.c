@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bitmap.h"
+#include "checksum.h"
 #include "sim/world_probe.h"
 
 enum { OFFSET = 8192, BITS_MAX = 70000 };	/* three pages and a bit */
@@ -190,7 +191,247 @@ static void bitmap_saved_comes_back_after_power_loss(void **state)
 	}
 }
 
+/* What each bit may be on disk: a set of {1 = clear, 2 = set}. */
+struct possible { uint8_t now[BITS_MAX], if_saved[BITS_MAX]; };
+
+static void possible_add(struct rig *r, struct possible *p)
+{
+	for (uint64_t i = 0; i < r->bits; i++) {
+		p->now[i] |= (uint8_t)(1 << r->model[i]);
+		p->if_saved[i] |= (uint8_t)(1 << r->model[i]);
+	}
+}
+
+static void bitmap_after_power_loss_at_any_op_is_what_it_was_since_the_last_save_unit_by_unit(void **state)
+{
+	static struct possible p;
+	uint64_t confirmed = 0;
+
+	(void)state;
+	for (uint64_t crash = 1; crash < 160; crash++) {
+		struct rig *r = rig_new(test_seed_first(900) + crash, BITS_MAX);
+
+		memset(&p, 1, sizeof p);
+		rig_load(r, true);
+		machine_crash_at(r->machine, machine_disk_ops(r->machine) + crash, true);
+		while (!machine_crashed(r->machine)) {
+			struct ticket t = { &r->bitmap, 0 };
+
+			memset(p.if_saved, 0, sizeof p.if_saved);
+			possible_add(r, &p);
+			t.ticket = bitmap_save(&r->bitmap);
+			for (unsigned i = 0; i < world_random_below(r->world, 4); i++) {	/* while it runs */
+				world_run_for(r->world, world_random_below(r->world, 300 * MICROSECONDS));
+				rig_change(r);
+				possible_add(r, &p);
+			}
+			if (world_run_while(r->world, not_saved, &t, SECONDS) && !machine_crashed(r->machine)) {
+				memcpy(p.now, p.if_saved, sizeof p.now);
+				confirmed++;
+			}
+			rig_change(r);
+			possible_add(r, &p);
+		}
+		rig_boot(r);
+		rig_load(r, true);
+		assert_int_equal(r->bitmap.damaged, 0);
+		for (uint64_t i = 0; i < r->bits; i++)
+			if (!(p.now[i] >> bitmap_test(&r->bitmap, i) & 1))
+				fail_msg("seed %llu: bit %llu is %d, which it was not",
+					 (unsigned long long)world_seed(r->world), (unsigned long long)i,
+					 bitmap_test(&r->bitmap, i));
+		rig_free(r);
+	}
+	assert_true(confirmed > 1000);
+}
+
+static void bitmap_tickets_asked_for_during_a_pass_share_the_next_one(void **state)
+{
+	struct rig *r = rig_new(test_seed_first(5), BITS_MAX);
+	struct ticket t = { &r->bitmap, 0 };
+	uint64_t first;
+
+	(void)state;
+	rig_load(r, true);
+	r->moved = 0;
+	assert_int_equal(bitmap_save(&r->bitmap), r->bitmap.saved);	/* nothing to write */
+	assert_true(bitmap_quiet(&r->bitmap));
+	bitmap_set(&r->bitmap, 3, 1);
+	first = bitmap_save(&r->bitmap);
+	assert_true(first > r->bitmap.saved);
+	assert_int_equal(bitmap_save(&r->bitmap), first);	/* the pass under way has all there is */
+	for (unsigned i = 0; i < 5; i++) {
+		bitmap_set(&r->bitmap, 50 + i, 1);
+		t.ticket = bitmap_save(&r->bitmap);
+		assert_true(t.ticket > first);
+	}
+	assert_int_equal(r->moved, 0);
+	assert_true(world_run_while(r->world, not_saved, &t, SECONDS));
+	assert_int_equal(r->moved, 2);
+	world_run_for(r->world, SECONDS);
+	assert_int_equal(r->moved, 2);
+	rig_free(r);
+}
+
+static void bitmap_writes_only_what_changed(void **state)
+{
+	struct rig *r = rig_new(test_seed_first(5), BITS_MAX);
+	uint64_t ops;
+
+	(void)state;
+	rig_load(r, true);
+	bitmap_set(&r->bitmap, 0, BITS_MAX);
+	ops = machine_disk_ops(r->machine);
+	assert_true(rig_save(r));
+	assert_int_equal(machine_disk_ops(r->machine), ops + 4);	/* neighbours go in one write; a sync */
+	bitmap_set(&r->bitmap, 0, BITS_MAX);	/* they are */
+	assert_int_equal(bitmap_save(&r->bitmap), r->bitmap.saved);
+	bitmap_clear(&r->bitmap, 0, 1);
+	bitmap_clear(&r->bitmap, BITS_MAX - 1, 1);
+	ops = machine_disk_ops(r->machine);
+	assert_true(rig_save(r));
+	assert_int_equal(machine_disk_ops(r->machine), ops + 6);	/* two pages, apart */
+	rig_free(r);
+}
+
+static void bitmap_emptied_is_as_a_new_one_on_zeros(void **state)
+{
+	struct rig *r = rig_new(test_seed_first(5), BITS_MAX);
+
+	(void)state;
+	rig_load(r, true);
+	for (unsigned i = 0; i < 30; i++)
+		rig_change(r);
+	assert_true(rig_save(r));
+	rig_change(r);
+	assert_int_equal(probe_run(r->world, r->machine, IO_PUNCH, r->disk, OFFSET, NULL, bitmap_bytes(r->bits), 0), 0);
+	bitmap_empty(&r->bitmap);
+	memset(r->model, 0, sizeof r->model);
+	assert_bitmap_is(&r->bitmap, r->model);
+	assert_int_equal(bitmap_save(&r->bitmap), r->bitmap.saved);
+	bitmap_set(&r->bitmap, 40000, 7);
+	memset(r->model + 40000, 1, 7);
+	assert_true(rig_save(r));
+	rig_reboot(r, true);
+	assert_bitmap_is(&r->bitmap, r->model);
+	rig_free(r);
+}
+
+/* ---- bytes from disk ---- */
+
+static void bitmap_unit_that_is_damaged_is_all_set_or_all_clear_and_mended_by_the_next_save(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 24; i++) {
+		struct rig *r = rig_new(test_seed_first(30) + i, BITS_MAX);
+		uint64_t units = (BITS_MAX + BITMAP_UNIT_BITS - 1) / BITMAP_UNIT_BITS;
+		uint64_t unit = i % 4 ? world_random_below(r->world, units) : units - 1;
+		uint64_t at = OFFSET + unit * BITMAP_UNIT_BYTES + world_random_below(r->world, BITMAP_UNIT_BYTES);
+		uint64_t first = unit * BITMAP_UNIT_BITS, count = min_u64(BITMAP_UNIT_BITS, BITS_MAX - first);
+		bool set = i % 2;
+		uint8_t byte;
+
+		rig_load(r, true);
+		for (unsigned change = 0; change < 30; change++)
+			rig_change(r);
+		bitmap_set(&r->bitmap, 0, BITS_MAX);
+		memset(r->model, 1, sizeof r->model);
+		assert_true(rig_save(r));
+		byte = machine_disk_data(r->machine, r->disk)[at] ^ (uint8_t)(1 << world_random_below(r->world, 8));
+		machine_disk_write_now(r->machine, r->disk, at, &byte, 1);
+		rig_reboot(r, set);
+		assert_int_equal(r->bitmap.damaged, 1);
+		memset(r->model + first, set, count);
+		assert_bitmap_is(&r->bitmap, r->model);
+		assert_true(rig_save(r));
+		rig_reboot(r, !set);
+		assert_int_equal(r->bitmap.damaged, 0);
+		assert_bitmap_is(&r->bitmap, r->model);
+		rig_free(r);
+	}
+}
+
+static void bitmap_unit_in_another_ones_place_is_damage(void **state)
+{
+	struct rig *r = rig_new(test_seed_first(5), BITS_MAX);
+	struct bitmap_unit unit;
+
+	(void)state;
+	rig_load(r, true);
+	bitmap_set(&r->bitmap, 0, 5000);
+	assert_true(rig_save(r));
+	memcpy(&unit, machine_disk_data(r->machine, r->disk) + OFFSET, sizeof unit);
+	machine_disk_write_now(r->machine, r->disk, OFFSET + BITMAP_UNIT_BYTES, &unit, sizeof unit);
+	rig_reboot(r, false);
+	assert_int_equal(r->bitmap.damaged, 1);
+	assert_int_equal(r->bitmap.count, BITMAP_UNIT_BITS);
+	rig_free(r);
+}
+
+static void bitmap_bits_past_the_end_are_clear_whatever_the_disk_says(void **state)
+{
+	struct bitmap_unit unit;
+	struct rig *r = rig_new(test_seed_first(5), 4000);
+
+	(void)state;
+	memset(&unit, 0xff, sizeof unit);
+	unit.index = to_le32(1);
+	unit.crc = to_le32(checksum_crc(0, &unit, offsetof(struct bitmap_unit, crc)));
+	machine_disk_write_now(r->machine, r->disk, OFFSET, &unit, sizeof unit);
+	unit.index = to_le32(2);	/* a unit behind the last one */
+	machine_disk_write_now(r->machine, r->disk, OFFSET + sizeof unit, &unit, sizeof unit);
+	rig_load(r, true);
+	assert_int_equal(r->bitmap.damaged, 0);
+	assert_int_equal(r->bitmap.count, 4000);
+	assert_int_equal(bitmap_next_clear(&r->bitmap, 0), 4000);
+	bitmap_clear(&r->bitmap, 0, 4000);
+	assert_int_equal(r->bitmap.count, 0);
+	assert_int_equal(bitmap_next(&r->bitmap, 0), 4000);
+	rig_free(r);
+}
+
+static void bitmap_that_cannot_be_read_or_saved_fails_for_good(void **state)
+{
+	static const struct row { enum io_kind kind; int error; } rows[] = {
+		{ IO_READ, -EIO }, { IO_WRITE, -EIO }, { IO_WRITE, -ENOSPC }, { IO_SYNC, -EIO },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct rig *r = rig_new(test_seed_first(60) + i, BITS_MAX);
+		struct disk_fault fault = { .kinds = 1u << rows[i].kind, .error = rows[i].error, .count = 1 };
+		struct ticket t = { &r->bitmap, 1 };
+		uint64_t ops;
+
+		machine_disk_fail(r->machine, r->disk, &fault);
+		bitmap_load(&r->bitmap, true);
+		world_run_while(r->world, rig_loading, r, SECONDS);
+		if (rows[i].kind != IO_READ) {
+			assert_int_equal(r->bitmap.failed, 0);
+			bitmap_set(&r->bitmap, 40000, 9);
+			t.ticket = bitmap_save(&r->bitmap);
+			world_run_while(r->world, not_saved, &t, SECONDS);
+		}
+		assert_int_equal(r->bitmap.failed, rows[i].error);
+		assert_int_equal(r->moved, rows[i].kind == IO_READ ? 1 : 2);
+		ops = machine_disk_ops(r->machine);
+		assert_true(bitmap_save(&r->bitmap) > r->bitmap.saved);	/* with nothing dirty: nothing is known */
+		world_run_for(r->world, SECONDS);
+		assert_int_equal(machine_disk_ops(r->machine), ops);
+		assert_true(r->bitmap.saved < t.ticket);
+		rig_free(r);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(bitmap_after_power_loss_at_any_op_is_what_it_was_since_the_last_save_unit_by_unit),
+	cmocka_unit_test(bitmap_tickets_asked_for_during_a_pass_share_the_next_one),
+	cmocka_unit_test(bitmap_writes_only_what_changed),
+	cmocka_unit_test(bitmap_emptied_is_as_a_new_one_on_zeros),
+	cmocka_unit_test(bitmap_unit_that_is_damaged_is_all_set_or_all_clear_and_mended_by_the_next_save),
+	cmocka_unit_test(bitmap_unit_in_another_ones_place_is_damage),
+	cmocka_unit_test(bitmap_bits_past_the_end_are_clear_whatever_the_disk_says),
+	cmocka_unit_test(bitmap_that_cannot_be_read_or_saved_fails_for_good),
 	cmocka_unit_test(bitmap_is_an_array_of_bools),
 	cmocka_unit_test(bitmap_merged_has_the_bits_of_both),
 	cmocka_unit_test(bitmap_saved_comes_back_after_power_loss),
