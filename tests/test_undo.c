@@ -232,7 +232,158 @@ static void undo_gives_back_the_store_as_it_was(void **state)
 	}
 }
 
+/* ---- loss of power ---- */
+
+enum phase { NOTHING, STARTING, RECORDING, ENDING, ENDED };
+
+/* The slot of r->id, or NULL. */
+static struct undo_slot *slot_find(struct rig *r)
+{
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		if (r->undo.slots[i].kind != UNDO_FREE && from_le64(r->undo.slots[i].header.id) == r->id)
+			return &r->undo.slots[i];
+	return NULL;
+}
+
+/* A life of a slot, until it is over or power is lost. Returns how far it came. */
+static enum phase rig_live(struct rig *r, bool eagerly, bool keep, void (*last)(struct undo_slot *slot))
+{
+	if (!rig_load(r))
+		return NOTHING;
+	if (!rig_take(r, eagerly, keep))
+		return STARTING;
+	assert_int_equal(r->slot->error, 0);
+	for (unsigned i = 0; i < 3; i++)
+		if (!rig_change(r))
+			return RECORDING;
+	if (!last)
+		return RECORDING;
+	if (!rig_call(r, last))
+		return last == undo_roll_back ? RECORDING : ENDING;
+	if (last == undo_roll_back)
+		assert_memory_equal(machine_disk_data(r->machine, r->store), r->old, VOLUME_BYTES);
+	return last == undo_roll_back ? RECORDING : ENDED;
+}
+
+static void assert_header_is_what_was_given(struct rig *r, bool keep)
+{
+	const struct undo_header *h = &r->slot->header;
+
+	assert_int_equal(from_le64(h->lsn), 5000);
+	assert_int_equal(from_le64(h->base), 4000);
+	assert_int_equal(from_le32(h->keep), keep);
+	assert_string_equal(h->source, "b");
+	assert_int_equal(from_le64(h->partial), 0);
+	assert_int_equal(r->slot->history->count, 1);
+	assert_int_equal(from_le64(r->slot->history->epochs[0].number), 3);
+}
+
+/* What it is after power was lost in @phase. */
+static void assert_slot_is_of_its_phase(struct rig *r, enum phase phase, bool keep)
+{
+	r->slot = slot_find(r);
+	if (phase == NOTHING || (phase == ENDED && !keep))
+		assert_null(r->slot);
+	if (phase == RECORDING || (phase == ENDED && keep))
+		assert_non_null(r->slot);
+	if (!r->slot)
+		return;
+	if (phase == STARTING || phase == RECORDING)
+		assert_int_equal(r->slot->kind, UNDO_RESYNC);
+	if (phase == ENDED)
+		assert_int_equal(r->slot->kind, UNDO_DIVERGENCE);
+	assert_header_is_what_was_given(r, keep);
+	assert_slot_gives_the_old_store(r, r->slot);
+}
+
+/* Nothing of what the slot's file may still hold gets into its next life. */
+static void assert_next_life_is_right(struct rig *r)
+{
+	memcpy(r->old, machine_disk_data(r->machine, r->store), VOLUME_BYTES);
+	assert_true(rig_store(r, IO_SYNC, 0, 1));
+	assert_true(rig_take(r, world_random_below(r->world, 2), false));
+	assert_int_equal(r->slot->error, 0);
+	assert_int_equal(r->slot->index, 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(rig_change(r));
+	assert_slot_gives_the_old_store(r, r->slot);
+	machine_crash(r->machine, true);
+	world_run_for(r->world, MILLISECONDS);
+	machine_boot(r->machine);
+	assert_true(rig_load(r));
+	assert_slot_is_of_its_phase(r, RECORDING, false);
+}
+
+static void live_with_power_loss_at_every_op(bool eagerly, bool keep, void (*last)(struct undo_slot *slot))
+{
+	unsigned whole = 0, step = test_seed_count(100) >= 100 ? 1 : 7;
+
+	for (uint64_t crash = 1; whole < 4; crash += step) {
+		struct rig *r = rig_new(test_seed_first(1000) + crash, BLOCKS);
+		enum phase phase;
+
+		machine_crash_at(r->machine, machine_disk_ops(r->machine) + crash, true);
+		phase = rig_live(r, eagerly, keep, last);
+		if (!machine_crashed(r->machine)) {
+			machine_crash_at(r->machine, 0, true);
+			machine_crash(r->machine, true);
+			world_run_for(r->world, MILLISECONDS);
+			whole++;
+		}
+		machine_boot(r->machine);
+		assert_true(rig_load(r));
+		assert_slot_is_of_its_phase(r, phase, keep);
+		if (r->slot && r->slot->kind == UNDO_RESYNC) {
+			for (unsigned i = 0; i < 2; i++)
+				assert_true(rig_change(r));
+			assert_slot_gives_the_old_store(r, r->slot);
+			assert_true(rig_call(r, undo_roll_back));
+			assert_memory_equal(machine_disk_durable(r->machine, r->store), r->old, VOLUME_BYTES);
+		}
+		if (r->slot)
+			assert_true(rig_call(r, undo_drop));
+		assert_next_life_is_right(r);
+		rig_free(r);
+	}
+}
+
+static void undo_started_survives_power_loss_at_every_op(void **state)
+{
+	(void)state;
+	live_with_power_loss_at_every_op(false, false, NULL);
+}
+
+static void undo_started_eagerly_survives_power_loss_at_every_op(void **state)
+{
+	(void)state;
+	live_with_power_loss_at_every_op(true, true, NULL);
+}
+
+static void undo_rolled_back_survives_power_loss_at_every_op(void **state)
+{
+	(void)state;
+	live_with_power_loss_at_every_op(false, false, undo_roll_back);
+}
+
+static void undo_kept_as_a_divergence_survives_power_loss_at_every_op(void **state)
+{
+	(void)state;
+	live_with_power_loss_at_every_op(false, true, undo_end);
+}
+
+static void undo_dropped_survives_power_loss_at_every_op(void **state)
+{
+	(void)state;
+	live_with_power_loss_at_every_op(true, false, undo_drop);
+	live_with_power_loss_at_every_op(false, false, undo_end);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(undo_started_survives_power_loss_at_every_op),
+	cmocka_unit_test(undo_started_eagerly_survives_power_loss_at_every_op),
+	cmocka_unit_test(undo_rolled_back_survives_power_loss_at_every_op),
+	cmocka_unit_test(undo_kept_as_a_divergence_survives_power_loss_at_every_op),
+	cmocka_unit_test(undo_dropped_survives_power_loss_at_every_op),
 	cmocka_unit_test(undo_gives_back_the_store_as_it_was),
 };
 TEST_GROUP(undo, tests)
