@@ -173,6 +173,7 @@ static void preserve(struct destage *d)
 		if (!undo_idle(d->undo))
 			return;		/* a slot begins or ends; undo's moved() comes back here */
 		d->preserving = true;
+		d->undo->lsn_now = *d->applied;
 		undo_preserve(d->undo, d->blocks, d->block_count, d->pool->holes_now);
 	}
 	if (undo_preserved(d->undo))

@@ -339,6 +339,7 @@ static void quiet(struct volume *v)
 		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is inconsistent "
 		    "until the resync is over, and cannot take over before that", v->config.name,
 		    (unsigned long long)blocks, (unsigned long long)v->undo.limit_blocks);
+		v->undo.lsn_now = v->applied;
 		undo_stop(s->slot);
 	}
 	step_to(v, SINK_PARTIAL);
@@ -859,4 +860,25 @@ void resync_sink_status(const struct volume *v, struct volume_status *out)
 		.running = true, .bytes_total = total, .bytes_done = total - s->left, .bytes_sent = s->bytes_got,
 		.rate = s->rate, .eta_ns = s->rate ? (uint64_t)((double)s->left * 1e9 / (double)s->rate) : UINT64_MAX,
 	};
+}
+
+/* ---- divergences ---- */
+
+void volume_divergence_drop(struct volume *v, struct volume_call *call)
+{
+	int result = -ENOENT;
+
+	snprintf(call->why, WHY_BYTES, "there is no divergence %llx; see: holdfast divergence %s list",
+		 (unsigned long long)call->id, v->config.name);
+	for (unsigned i = 0; i < UNDO_SLOTS && result == -ENOENT; i++) {
+		struct undo_slot *slot = &v->undo.slots[i];
+
+		if (slot->kind != UNDO_DIVERGENCE || from_le64(slot->header.id) != call->id)
+			continue;
+		result = v->sink.step == SINK_NONE && undo_idle(&v->undo) ? 0 : -EBUSY;
+		snprintf(call->why, WHY_BYTES, result ? "undo is busy just now; try again in a moment" : "");
+		if (!result)
+			undo_drop(slot);
+	}
+	volume_call_answer(v, call, result);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who is primary. A change of role is a list of steps; each waits for a fact and volume_turn() comes back.
  *
- *	promote		ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
+ *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
  *			epoch's number durable in meta -> EPOCH: its record durable -> primary
  *	demote		DRAIN: everything acknowledged and durable -> secondary
  *	switchover	DRAIN, and the target has it all durable -> HAND: we promise the next epoch, durably, and
@@ -177,6 +177,12 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 			 "volume anew");
 		return -EPERM;
 	}
+	if (resync_running(v) && !resync_readable(v)) {
+		snprintf(why, WHY_BYTES, "this replica is inconsistent: its resync from node %s is not over, and undo could not "
+			 "keep where it was before; bring %s back, or promote another node", v->meta.resync.source,
+			 v->meta.resync.source);
+		return -EPERM;
+	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 		const char *name = p->config->name;
@@ -186,7 +192,13 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 				 v->config.name, v->geometry.node);
 			return -EPERM;
 		}
-		if (peer_connected(p) && p->ahead && p->end.lsn > v->log.closed.lsn) {
+		if (!call->force && peer_connected(p) && (p->rewind || p->state == PEER_SPLIT)) {
+			snprintf(why, WHY_BYTES,
+				 "node %s has a history of its own; see: holdfast status %s; --force would make a split brain",
+				 name, v->config.name);
+			return -EPERM;
+		}
+		if (peer_connected(p) && p->ahead && !p->rewind && p->end.lsn > v->log.closed.lsn) {
 			snprintf(why, WHY_BYTES,
 				 "node %s has %llu bytes of log that this node lacks; wait until they are "
 				 "here, or promote %s",
@@ -218,7 +230,8 @@ static void promote_ask(struct volume *v)
 		struct peer *p = &v->peers[i];
 
 		/* Whoever hands over has promised by that. A refused one is not part of this. */
-		if (!peer_connected(p) || p->state == PEER_REFUSED || p == c->peer)
+		if (!peer_connected(p) || p->state == PEER_REFUSED || p->state == PEER_SPLIT || p->rewind ||
+		    p == c->peer)
 			continue;
 		c->asked[i] = true;
 		p->promised = c->number;	/* perhaps: the next try asks for more */
@@ -228,8 +241,30 @@ static void promote_ask(struct volume *v)
 
 static void promote_start(struct volume *v, struct volume_call *call, struct peer *from)
 {
-	change_start(v, call, CHANGE_PROMOTE, ROLE_STEP_ASK);
+	bool back = resync_running(v) || v->sink.step != SINK_NONE;
+
+	change_start(v, call, CHANGE_PROMOTE, back ? ROLE_STEP_BACK : ROLE_STEP_ASK);
 	v->change.peer = from;
+	if (!back)
+		promote_ask(v);
+}
+
+/* No source any more, the steps that nothing can stop are over, and the store is the volume as of an LSN. */
+static void step_back(struct volume *v)
+{
+	if (v->source) {
+		peer_drop(v->source, "this node becomes primary", 0);
+		return;
+	}
+	if (v->sink.step == SINK_NONE && resync_readable(v))
+		resync_sink_back(v);
+	if (v->sink.step != SINK_NONE)
+		return;
+	if (resync_running(v)) {
+		change_end(v, -EPERM, "this replica is inconsistent until its resync is over");
+		return;
+	}
+	step_start(v, ROLE_STEP_ASK);
 	promote_ask(v);
 }
 
@@ -482,9 +517,12 @@ static void step_hand(struct volume *v)
 
 static void may_be_lost(struct volume *v, char why[WHY_BYTES])
 {
-	uint64_t now = volume_now(v), known = v->log.closed.lsn;
+	uint64_t now = volume_now(v), here = v->log.closed.lsn, known;
 	const struct peer *last = NULL;
 
+	if (resync_readable(v))
+		here = from_le64(v->sink.slot->header.lsn);
+	known = here;
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 
@@ -495,15 +533,15 @@ static void may_be_lost(struct volume *v, char why[WHY_BYTES])
 	if (!last)
 		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; no primary was heard since this daemon "
 			 "started, so what others acknowledged after that LSN is not known and would be lost",
-			 (unsigned long long)v->log.closed.lsn);
+			 (unsigned long long)here);
 	else
 		snprintf(why, WHY_BYTES,
 			 "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
 			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged "
 			 "since",
-			 (unsigned long long)v->log.closed.lsn, last->config->name,
+			 (unsigned long long)here, last->config->name,
 			 (double)(now - last->heard_ns) / 1e9, (unsigned long long)known,
-			 (unsigned long long)(known - v->log.closed.lsn));
+			 (unsigned long long)(known - here));
 }
 
 void volume_failover(struct volume *v, struct volume_call *call)
@@ -572,7 +610,7 @@ static const char *promise_refusal(struct volume *v, const struct frame_role *ro
 		return "its replica has failed";
 	if (from_le64(role->number) <= max_u64(v->meta.promised, history_last_number(&v->history)))
 		return "it has promised a newer epoch";
-	if (from_le64(role->at.lsn) < v->log.closed.lsn)
+	if (from_le64(role->at.lsn) < v->log.closed.lsn && !resync_running(v))
 		return "it has log that you lack";
 	return NULL;
 }
@@ -750,6 +788,7 @@ void volume_role_step(struct volume *v)
 		return;
 	}
 	switch (v->change.step) {
+	case ROLE_STEP_BACK: step_back(v); break;
 	case ROLE_STEP_ASK: step_ask(v); break;
 	case ROLE_STEP_SETTLE: step_settle(v); break;
 	case ROLE_STEP_PROMISE: step_promise(v); break;

@@ -36,6 +36,7 @@ static void peer_status(struct volume *v, const struct peer *p, struct volume_pe
 	out->bytes_sent = p->bytes_sent;
 	out->bytes_received = p->bytes_received;
 	lag_of(v, p, out);
+	resync_source_status(p, &out->resync);
 }
 
 static void waiting_for(struct volume *v, char out[WHY_BYTES])
@@ -65,6 +66,33 @@ static void waiting_for(struct volume *v, char out[WHY_BYTES])
 	}
 }
 
+static void divergences(const struct volume *v, struct volume_status *out)
+{
+	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
+		const struct undo_slot *slot = &v->undo.slots[i];
+		const struct undo_header *h = &slot->header;
+		const struct epoch_entry *epoch = history_last(slot->history);
+		struct volume_divergence_status *d = &out->divergences[out->divergence_count];
+
+		if (slot->kind != UNDO_DIVERGENCE)
+			continue;
+		out->divergence_count++;
+		*d = (struct volume_divergence_status){
+			.id = from_le64(h->id), .slot = i, .recording = from_le64(h->partial) == 0,
+			.fork = from_le64(h->base), .end = from_le64(h->lsn),
+			.partial = from_le64(h->partial) ? from_le64(h->partial) - 1 : 0,
+			.taken_ns = from_le64(h->wall_ns), .first_ns = from_le64(h->first_ns),
+			.last_ns = from_le64(h->last_ns), .blocks = from_le64(h->blocks), .bytes = from_le64(h->bytes),
+			.blocks_kept = slot->saved.count,
+		};
+		memcpy(d->source, h->source, NAME_BYTES);
+		if (!epoch)
+			continue;
+		d->epoch_number = from_le64(epoch->number);
+		memcpy(d->epoch_node, epoch->node, NAME_BYTES);
+	}
+}
+
 void volume_status(struct volume *v, struct volume_status *out)
 {
 	const struct epoch_entry *epoch = history_last(&v->history);
@@ -91,6 +119,9 @@ void volume_status(struct volume *v, struct volume_status *out)
 		memcpy(out->epoch_uuid, epoch->uuid, UUID_BYTES);
 		memcpy(out->epoch_node, epoch->node, NAME_BYTES);
 	}
+	out->lsn_floor = v->journal.floor;
+	resync_sink_status(v, out);
+	divergences(v, out);
 	waiting_for(v, out->waiting_for);
 	for (unsigned i = 0; i < v->peer_count; i++)
 		peer_status(v, &v->peers[i], &out->peers[i]);
