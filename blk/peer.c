@@ -184,12 +184,14 @@ void peer_dial(struct peer *p, uint64_t now)
 	v->io->submit(v->io, &p->dial);
 }
 
-/* It is there, but writes wait for it and it gets nothing done: its disk hangs, or is full. */
+/* It is there, but writes wait for it and it gets nothing done: its disk hangs, or is full. Where any K of some peers
+ * are enough, no write waits for this one: dropping it would help nobody. */
 static bool peer_stuck(struct peer *p, uint64_t now)
 {
 	struct volume *v = p->volume;
 
-	if (p->state != PEER_ONLINE || p->config->mode == MODE_A || v->role != ROLE_PRIMARY || !v->ack_count ||
+	if (v->config.commit != COMMIT_ALL || p->state != PEER_ONLINE || p->config->mode == MODE_A ||
+	    v->role != ROLE_PRIMARY || !v->ack_count ||
 	    min_u64(p->durable, p->applied) >= v->log.closed.lsn)
 		p->progress_ns = now;
 	return now - p->progress_ns > 2 * v->config.peer_timeout_ns;
@@ -216,8 +218,7 @@ void peer_tick(struct peer *p, uint64_t now)
 	if (now - p->heard_ns > timeout) {
 		snprintf(why, sizeof why, "nothing heard for %llu ms; %s",
 			 (unsigned long long)((now - p->heard_ns) / 1000000),
-			 v->role == ROLE_PRIMARY && v->config.min_copies <= 1 ? "writes go on without it"
-									       : "dialing it anew");
+			 volume_commit_goes_on_without(v, p) ? "writes go on without it" : "dialing it anew");
 		peer_drop(p, why, 0);
 		return;
 	}

@@ -127,18 +127,25 @@ unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]
 			/* In the middle of a resync its log is no copy of anything. */
 			.connected = p->sourcing && p->state != PEER_RESYNC,
 			.received = p->received, .written = p->written, .durable = p->durable,
-			.applied = p->applied,
+			.applied = p->applied, .named = p->config->commit,
 		};
 	}
 	return v->peer_count;
 }
 
+struct ack_policy volume_ack_policy(const struct volume *v)
+{
+	return (struct ack_policy){ .commit = v->config.commit, .copies = v->config.commit_copies,
+				    .min_copies = v->config.min_copies };
+}
+
 struct ack_marks volume_marks(const struct volume *v)
 {
+	struct ack_policy policy = volume_ack_policy(v);
 	struct ack_peer peers[PEERS_MAX];
 	unsigned count = volume_ack_peers(v, peers);
 
-	return ack_marks(v->journal.written, v->journal.durable, peers, count, v->config.min_copies);
+	return ack_marks(v->journal.written, v->journal.durable, peers, count, &policy);
 }
 
 static void answer_up_to(struct volume *v, struct list *list, uint64_t lsn)
@@ -207,20 +214,17 @@ static uint32_t chunk_length(const struct volume *v, const struct volume_request
 	return left <= most ? (uint32_t)left : (uint32_t)(round_down(offset + most, BLOCK_BYTES) - offset);
 }
 
-/* A peer that writes wait for must still find in our journal what it lacks when its connection was lost for a
- * moment: so the log does not run away from it by more than the journal holds. */
+/* Those that writes wait for must still find in our journal what they lack when their connection was lost for a
+ * moment: so the log does not run away from them by more than the journal holds. */
 static bool peers_keep_up(const struct volume *v, uint32_t record)
 {
 	uint64_t span = v->geometry.journal_bytes - v->geometry.segment_bytes;
+	uint64_t end = v->log.end.lsn + log_cost(&v->log, record);
+	struct ack_policy policy = volume_ack_policy(v);
+	struct ack_peer peers[PEERS_MAX];
+	unsigned count = volume_ack_peers(v, peers);
 
-	for (unsigned i = 0; i < v->peer_count; i++) {
-		const struct peer *p = &v->peers[i];
-
-		if (p->state == PEER_ONLINE && p->config->mode != MODE_A &&
-		    v->log.end.lsn + log_cost(&v->log, record) > p->written + span)
-			return false;
-	}
-	return true;
+	return end <= span || ack_kept_up(peers, count, &policy) >= end - span;
 }
 
 /* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
@@ -580,10 +584,14 @@ void volume_submit(struct volume *v, struct volume_request *request)
 
 /* ---- the turn --------------------------------------------------------------------------------------- */
 
-static bool any_peer_online(const struct volume *v, enum replication_mode mode)
+static bool any_peer_counts(const struct volume *v, enum replication_mode mode)
 {
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (v->peers[i].state == PEER_ONLINE && v->peers[i].config->mode == mode)
+	struct ack_policy policy = volume_ack_policy(v);
+	struct ack_peer peers[PEERS_MAX];
+	unsigned count = volume_ack_peers(v, peers);
+
+	for (unsigned i = 0; i < count; i++)
+		if (peers[i].mode == mode && ack_counts(&peers[i], &policy))
 			return true;
 	return false;
 }
@@ -596,7 +604,7 @@ static void close_batch(struct volume *v)
 		v->applied = v->log.end.lsn;	/* a pad has no effect */
 	}
 	/* In mode D readers there see only what is committed, that is durable: every write waits for that. */
-	if (any_peer_online(v, MODE_D))
+	if (any_peer_counts(v, MODE_D))
 		v->flush_wanted = v->log.closed.lsn;
 	if (v->role == ROLE_PRIMARY && v->flush_wanted > v->journal.durable)
 		journal_want_durable(&v->journal, min_u64(v->flush_wanted, v->log.closed.lsn));

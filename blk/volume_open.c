@@ -103,6 +103,8 @@ int volume_new(struct volume **out, struct io *io, const struct volume_config *c
 	struct volume *v;
 	int result = geometry_check(&config->geometry, why);
 
+	if (result == 0)
+		result = commit_check(config, why);
 	if (result)
 		return result;
 	v = io->alloc(io, sizeof *v, 0);

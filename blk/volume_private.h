@@ -6,6 +6,7 @@
  *	volume_apply.c	a secondary's log becomes what its readers see
  *	resync_sink.c	a resync of this replica, step by step
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
+ *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
  */
 #ifndef HOLDFAST_VOLUME_PRIVATE_H
@@ -149,6 +150,7 @@ void volume_acks(struct volume *v);
 struct ack_marks volume_marks(const struct volume *v);
 /* The peers as the policy sees them; returns how many. */
 unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]);
+struct ack_policy volume_ack_policy(const struct volume *v);
 void volume_fail(struct volume *v, int error, const char *what);
 void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too);
 void volume_journal_moved(struct journal *j);
@@ -169,6 +171,11 @@ void volume_apply_ready(struct cursor *c);
 /* volume_open.c */
 void volume_open_step(struct volume *v);
 void volume_close_step(struct volume *v);
+
+/* volume_commit.c */
+/* For whom writes wait just now, "" for nobody; and whether they go on when @p is gone. */
+void volume_commit_waits(const struct volume *v, char out[WHY_BYTES]);
+bool volume_commit_goes_on_without(const struct volume *v, const struct peer *p);
 
 /* volume_role.c */
 void volume_role_step(struct volume *v);

@@ -752,8 +752,9 @@ static void promises_give(struct volume *v)
 static void overdue(struct volume *v)
 {
 	struct role_change *c = &v->change;
-	char why[WHY_BYTES] = "";
+	char why[WHY_BYTES] = "", waits[WHY_BYTES];
 
+	volume_commit_waits(v, waits);
 	switch (c->step) {
 	case ROLE_STEP_ASK:
 		snprintf(why, sizeof why, "a peer did not answer in time; see: holdfast status %s", v->config.name);
@@ -762,8 +763,8 @@ static void overdue(struct volume *v)
 		if (c->kind == CHANGE_HANDOVER)
 			lacks(v, c->peer, why);
 		else
-			snprintf(why, sizeof why, "writes wait for copies (min-copies = %u); nothing was changed",
-				 v->config.min_copies);
+			snprintf(why, sizeof why, "writes wait for %.400s; nothing was changed",
+				 *waits ? waits : "the journal");
 		break;
 	case ROLE_STEP_WAIT:
 		snprintf(why, sizeof why,

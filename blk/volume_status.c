@@ -41,9 +41,6 @@ static void peer_status(struct volume *v, const struct peer *p, struct volume_pe
 
 static void waiting_for(struct volume *v, char out[WHY_BYTES])
 {
-	struct ack_peer peers[PEERS_MAX];
-	int blocker;
-
 	if (v->destage.store_full) {
 		snprintf(out, WHY_BYTES,
 			 "space: the store's disk is full; free space on it, and writes go on by themselves");
@@ -51,19 +48,9 @@ static void waiting_for(struct volume *v, char out[WHY_BYTES])
 	}
 	if (v->role != ROLE_PRIMARY || (!v->ack_count && !v->waiting_count))
 		return;
-	blocker = ack_blocker(v->log.closed.lsn, peers, volume_ack_peers(v, peers), v->config.min_copies);
-	if (blocker >= 0) {
-		snprintf(out, WHY_BYTES, "node %s", v->peers[blocker].config->name);
-	} else if (blocker == -1) {
-		size_t used = (size_t)snprintf(out, WHY_BYTES, "min-copies = %u:", v->config.min_copies);
-
-		for (unsigned i = 0; i < v->peer_count && used < WHY_BYTES; i++)
-			if (v->peers[i].state != PEER_ONLINE)
-				used += (size_t)snprintf(out + used, WHY_BYTES - used, " node %s (%s)",
-							 v->peers[i].config->name, peer_state_text(v->peers[i].state));
-	} else if (v->waiting_count) {
+	volume_commit_waits(v, out);
+	if (!*out && v->waiting_count)
 		snprintf(out, WHY_BYTES, "room in the journal or in memory (the store is being written)");
-	}
 }
 
 static void divergences(const struct volume *v, struct volume_status *out)
@@ -114,6 +101,7 @@ void volume_status(struct volume *v, struct volume_status *out)
 	};
 	memcpy(out->name, v->config.name, sizeof out->name);
 	memcpy(out->why, v->why, sizeof out->why);
+	commit_text(&v->config, out->commit);
 	if (epoch) {
 		out->epoch_number = from_le64(epoch->number);
 		memcpy(out->epoch_uuid, epoch->uuid, UUID_BYTES);

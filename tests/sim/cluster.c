@@ -8,7 +8,7 @@
 
 #include "cluster_inside.h"
 
-static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c" };
+static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c", "d", "e", "f", "g", "h" };
 
 static void node_print(const struct volume *v)
 {
@@ -53,6 +53,19 @@ void cluster_breach(struct cluster *c, const char *format, ...)
 	abort();
 }
 
+static void commit_random(struct world *w, struct cluster_options *o)
+{
+	uint64_t kind = world_random_below(w, 6);
+
+	o->commit = kind == 0 ? COMMIT_LOCAL : kind < 3 && o->mode != MODE_A ? COMMIT_ANY : COMMIT_ALL;
+	o->commit_copies = 1 + (unsigned)world_random_below(w, o->nodes - 1);
+	o->commit_nodes = (unsigned)world_random_below(w, 1u << o->nodes);
+	for (unsigned i = 0; (unsigned)__builtin_popcount(o->commit_nodes) <= o->commit_copies; i++)
+		o->commit_nodes |= 1u << i;
+	if (o->commit != COMMIT_ALL)
+		o->min_copies = 1;
+}
+
 struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 {
 	struct world *w = world_new(seed ^ 0xc0ffee);
@@ -72,6 +85,8 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 	/* The pool has some 600 pages: now and then the volume has more. */
 	if (world_random_below(w, 4) == 0)
 		o.volume_bytes = 6 << 20;
+	if (nodes >= 3)
+		commit_random(w, &o);
 	world_free(w);
 	return o;
 }
@@ -155,11 +170,27 @@ static void opened(struct volume_call *call, int result)
 		n->volume = NULL;	/* its memory goes with the machine's */
 }
 
+/* The policy as this node sees it: without itself. */
+static void commit_set(const struct cluster *c, struct volume_config *config)
+{
+	unsigned named = 0;
+
+	for (unsigned i = 0; i < config->peer_count; i++) {
+		struct volume_peer_config *p = &config->peers[i];
+
+		p->commit = c->options.commit_nodes & 1u << (p->name[0] - 'a') && p->mode != MODE_A;
+		named += p->commit;
+	}
+	config->commit = c->options.commit == COMMIT_ANY && !named ? COMMIT_ALL : c->options.commit;
+	config->commit_copies = c->options.commit_copies < named ? c->options.commit_copies : named;
+}
+
 void cluster_up(struct cluster *c, unsigned node)
 {
 	struct node *n = &c->nodes[node];
 	struct volume_config config = {
-		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = 6 << 20,
+		.geometry = geometry_of(c, node), .name = "v",
+		.memory_bytes = (c->options.nodes > 3 ? 12 : 6) << 20,
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
 		.store = n->store, .journal = n->journal, .meta = n->meta,
 	};
@@ -178,6 +209,7 @@ void cluster_up(struct cluster *c, unsigned node)
 		p->mode = c->options.mode;
 		config.peer_count++;
 	}
+	commit_set(c, &config);
 	if (config.peer_count)
 		snprintf(config.listen, sizeof config.listen, "%s:1", node_names[node]);
 	result = volume_new(&n->volume, machine_io(n->machine), &config, why);

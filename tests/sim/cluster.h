@@ -3,7 +3,8 @@
  *
  * The oracle reads each record off the primary's log as it is appended: the lineage. From it follows what any
  * block must hold at any LSN, so that any node can be checked at any moment against the promises:
- *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure
+ *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure;
+ *		with `any K of` K of the named nodes had it themselves at that moment
  *	P2	what a node shows is the lineage up to its applied LSN, at a record boundary
  *	P3	when faults heal, all stores are the same bytes (cluster_converge)
  * A breach prints the seed and the last events, and aborts. */
@@ -13,7 +14,7 @@
 #include "volume.h"
 #include "world.h"
 
-enum { CLUSTER_NODES_MAX = 3, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
+enum { CLUSTER_NODES_MAX = 8, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
 
 struct cluster;
 
@@ -22,6 +23,8 @@ struct cluster_options {
 	unsigned nodes;			/* 1.. */
 	enum replication_mode mode;
 	unsigned min_copies;
+	enum commit_policy commit;
+	unsigned commit_copies, commit_nodes;	/* of COMMIT_ANY: K, and a mask of the nodes that are named */
 	uint32_t journal_block;		/* 512 or 4096 */
 	uint64_t volume_bytes, journal_bytes;
 	uint32_t segment_bytes;

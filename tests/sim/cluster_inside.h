@@ -21,6 +21,7 @@ struct node {
 	uint64_t epoch_seen, applied_seen;
 	bool planned_power;
 	uint64_t solid;			/* durable in its journal when it was last seen */
+	uint64_t received, written, durable, applied;	/* the most that it ever had of the lineage */
 };
 
 struct client {
@@ -39,6 +40,7 @@ struct cluster {
 	uint64_t load_left, acked;
 	uint64_t newest_number;		/* of all epochs that had a primary */
 	uint8_t newest_uuid[UUID_BYTES];
+	uint64_t any_acked, any_flushed;	/* acknowledged because some K of the named nodes had it */
 	struct volume_call call;
 	bool call_busy;
 	unsigned call_node;
