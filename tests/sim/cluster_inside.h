@@ -14,6 +14,7 @@ struct node {
 	unsigned index;
 	struct machine *machine;
 	int store, journal, meta;
+	unsigned disk_count;
 	struct volume *volume;
 	struct volume_call open;
 	int open_result;
@@ -37,6 +38,7 @@ struct cluster {
 	struct node nodes[CLUSTER_NODES_MAX];
 	struct client clients[CLIENT_REQUESTS];
 	uint64_t load_left, acked;
+	uint64_t still_since, still_events;	/* time, and how many events have run since it moved */
 	uint64_t newest_number;		/* of all epochs that had a primary */
 	uint8_t newest_uuid[UUID_BYTES];
 	struct volume_call call;
@@ -50,6 +52,8 @@ struct cluster {
 	uint64_t image_at;
 };
 
+/* What writes of @node wait for at @peer. */
+enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsigned peer);
 void lineage_cut(struct cluster *c, uint64_t lsn);
 void oracle_observe(struct cluster *c);
 void oracle_acked(struct cluster *c, const struct client *client);
