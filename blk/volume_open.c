@@ -62,7 +62,7 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 {
 	struct io *io = v->io;
 	const struct geometry *g = &v->geometry;
-	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 8 * frame_bytes_max(g);
+	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 10 * frame_bytes_max(g);
 	uint32_t stages = v->config.memory_bytes >= (32 << 20) ? DESTAGE_STAGES : 2;
 	uint64_t pages;
 

@@ -282,8 +282,12 @@ void oracle_acked(struct cluster *c, const struct client *client)
 
 void oracle_crashed(struct cluster *c, struct node *n, bool power)
 {
+	bool memory_only = false;
+
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		memory_only |= i != n->index && cluster_mode(c, i, n->index) == MODE_B;
 	n->applied_seen = 0;
-	if (power || c->options.mode == MODE_B)
+	if (power || memory_only)
 		n->cover_acked = n->cover_flushed;
 	if (power || c->options.mode == MODE_B)
 		c->any_acked = c->any_flushed;
@@ -336,8 +340,10 @@ void oracle_check_some(struct cluster *c)
 		if (n->volume->history.count &&
 		    from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
 			cluster_breach(c, "node %u knows an epoch that is not in its log", i);
-		/* Who was primary has applied more than was committed; nobody goes further than that. */
-		if (n->volume->role == ROLE_SECONDARY && n->volume->change.step == ROLE_STEP_NONE &&
+		/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody
+		 * goes further than that. */
+		if (n->volume->role == ROLE_SECONDARY && !n->volume->failed &&
+		    n->volume->change.step == ROLE_STEP_NONE &&
 		    n->volume->applied >
 			    max_u64(n->applied_seen, min_u64(n->volume->commit, n->volume->journal.written)))
 			cluster_breach(
