@@ -16,7 +16,9 @@ static const struct cli_verb verbs[] = {
 	  "VOLUME --size SIZE --node NAME [--uuid UUID] [--listen ADDRESS] "
 	  "[--peer NAME=ADDRESS[,MODE]]... [--min-copies N] [--journal-size SIZE] [--memory SIZE] "
 	  "[--store PATH] "
-	  "[--journal PATH] [--meta PATH] [--nbd ADDRESS]... [--no-loop]",
+	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
+	  "[--resync blocks|checksum] [--resync-rate SIZE] "
+	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },
 	{ "down", "VOLUME", "stop the daemon, with everything in the store", cli_down, false },
