@@ -276,7 +276,8 @@ static int front_ends_new(struct daemon *d)
 		.calls = {
 			[CONTROL_PROMOTE] = volume_promote, [CONTROL_DEMOTE] = volume_demote,
 			[CONTROL_FAILOVER] = volume_failover, [CONTROL_SWITCHOVER] = volume_switchover,
-			[CONTROL_RECONNECT] = volume_reconnect,
+			[CONTROL_RECONNECT] = volume_reconnect, [CONTROL_RESOLVE] = volume_resolve,
+			[CONTROL_VERIFY] = volume_verify, [CONTROL_DIVERGENCE_DROP] = volume_divergence_drop,
 		},
 		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered, .down = daemon_down,
 		.mount_file = d->paths.mount_file,
