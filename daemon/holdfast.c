@@ -35,6 +35,12 @@ static const struct cli_verb verbs[] = {
 	{ "peer",
 	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",
 	  "show and change the peers", cli_peer, false },
+	{ "divergence", "VOLUME list | show ID | export ID FILE [--force] | drop ID",
+	  "what this node wrote and gave up", cli_divergence, false },
+	{ "resolve", "VOLUME --keep NODE [--dry-run]", "end a split brain: NODE's history is kept",
+	  cli_resolve, false },
+	{ "verify", "VOLUME [--repair] [--peer NODE] [--wait]", "compare the peers' blocks with ours",
+	  cli_verify, false },
 	{ "completion", "", "print a completion script for bash", cli_completion, true },
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };
