@@ -14,7 +14,8 @@
 /* What is given once, and is a key of the config. */
 static const char *const keys[] = {
 	"size", "node", "uuid", "listen", "commit", "min-copies",
-	"journal-size", "memory", "store", "journal", "meta",
+	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
+	"undo-size", "resync", "resync-rate", "split-brain",
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -117,6 +118,25 @@ static void commit_word_print(const struct volume_config *volume, unsigned other
 	word_print("--commit", text);
 }
 
+/* What both sides of a resync or a split brain had better agree on. */
+static void resync_options_print(const struct volume_config *volume)
+{
+	char text[24];
+
+	if (volume->undo_bytes) {
+		size_exact_text(volume->undo_bytes, text);
+		printf(" --undo-size %s", text);
+	}
+	if (volume->resync_checksum)
+		printf(" --resync checksum");
+	if (volume->resync_rate) {
+		size_exact_text(volume->resync_rate, text);
+		printf(" --resync-rate %s", text);
+	}
+	if (volume->split_policy != SPLIT_NONE)
+		printf(" --split-brain %s", split_policy_name(volume->split_policy));
+}
+
 /* What makes the replica on peer @index: the same volume, seen from there. */
 static void peer_command_print(const struct config *config, unsigned index)
 {
@@ -138,7 +158,9 @@ static void peer_command_print(const struct config *config, unsigned index)
 	commit_word_print(volume, index);
 	if (volume->min_copies > 1)
 		printf(" --min-copies %u", volume->min_copies);
-	printf(" --journal-size %s\n", journal);
+	printf(" --journal-size %s", journal);
+	resync_options_print(volume);
+	printf("\n");
 }
 
 static void next_steps_print(const struct config *config, const struct paths *paths)

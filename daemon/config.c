@@ -360,6 +360,16 @@ static void print_text(FILE *f, const char *key, const char *value, const char *
 		fprintf(f, "%s = %s\n", key, value);
 }
 
+static void config_resync_print(const struct volume_config *volume, FILE *f)
+{
+	print_size(f, "undo-size", volume->undo_bytes, 0);
+	if (volume->resync_checksum)
+		fprintf(f, "resync = checksum\n");
+	print_size(f, "resync-rate", volume->resync_rate, 0);
+	if (volume->split_policy != SPLIT_NONE)
+		fprintf(f, "split-brain = %s\n", split_policy_name(volume->split_policy));
+}
+
 /* What is as config_init() has it is left out, but for what an operator looks for. */
 static void config_print(const struct config *config, const struct config *without, FILE *f)
 {
@@ -381,9 +391,12 @@ static void config_print(const struct config *config, const struct config *witho
 	print_text(f, "store", config->store, without->store);
 	print_text(f, "journal", config->journal, without->journal);
 	print_text(f, "meta", config->meta, without->meta);
+	print_text(f, "bitmap", config->bitmap, without->bitmap);
+	print_text(f, "undo", config->undo, without->undo);
 	print_size(f, "journal-size", volume->geometry.journal_bytes, 0);
 	print_size(f, "journal-block", volume->geometry.journal_block, 0);
 	print_size(f, "segment", volume->geometry.segment_bytes, 0);
+	config_resync_print(volume, f);
 	for (unsigned i = 0; i < config->nbd_count; i++)
 		fprintf(f, "%s%s", i ? " " : "nbd = ", config->nbd[i]);
 	fprintf(f, "%sloop = %s\n", config->nbd_count ? "\n" : "", config->loop ? "yes" : "no");

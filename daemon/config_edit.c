@@ -7,6 +7,9 @@
 #include "config_edit.h"
 #include "config_text.h"
 
+enum { UNDO_PATH_MAX = PATH_MAX - 4 };	/* there is room for "-0" */
+
+static const uint64_t resync_rate_min = 64 << 10;	/* slower than that, no resync would ever be over */
 static const uint64_t peer_timeout_min_ns = UINT64_C(500) * 1000000;
 static const uint64_t peer_timeout_max_ns = UINT64_C(300) * 1000000000;
 
@@ -22,7 +25,7 @@ void config_init(struct config *out, const struct paths *paths, const char *volu
 			.memory_bytes = MEMORY_BYTES_DEFAULT,
 			.peer_timeout_ns = UINT64_C(5) * 1000000000,
 			.min_copies = 1,
-			.store = -1, .journal = -1, .meta = -1,
+			.store = -1, .journal = -1, .meta = -1, .bitmap = -1, .undo = { [0 ... UNDO_SLOTS - 1] = -1 },
 		},
 		.loop = true,
 	};
@@ -31,6 +34,14 @@ void config_init(struct config *out, const struct paths *paths, const char *volu
 	snprintf(out->store, sizeof out->store, "%.*s/store", PATH_MAX - 16, paths->state);
 	snprintf(out->journal, sizeof out->journal, "%.*s/journal", PATH_MAX - 16, paths->state);
 	snprintf(out->meta, sizeof out->meta, "%.*s/meta", PATH_MAX - 16, paths->state);
+	snprintf(out->bitmap, sizeof out->bitmap, "%.*s/bitmap", PATH_MAX - 16, paths->state);
+	snprintf(out->undo, sizeof out->undo, "%.*s/undo", PATH_MAX - 16, paths->state);
+}
+
+void config_undo_path(const struct config *config, unsigned slot, char out[PATH_MAX])
+{
+	CHECK(slot < UNDO_SLOTS && strlen(config->undo) < UNDO_PATH_MAX);
+	snprintf(out, PATH_MAX, "%.*s-%u", UNDO_PATH_MAX, config->undo, slot);
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -226,6 +237,50 @@ static int set_meta(struct config *config, const char *value, char why[WHY_BYTES
 	return set_path(value, config->meta, why);
 }
 
+static int set_bitmap(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->bitmap, why);
+}
+
+static int set_undo(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	if (strlen(value) >= UNDO_PATH_MAX)
+		return refuse(why, "the value has %zu bytes, at most %d are allowed", strlen(value), UNDO_PATH_MAX - 1);
+	return set_path(value, config->undo, why);
+}
+
+static int set_undo_bytes(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_size(value, VOLUME_BYTES_MIN, VOLUME_BYTES_MAX, &config->volume.undo_bytes, why);
+}
+
+static int set_resync(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	config->volume.resync_checksum = strcmp(value, "checksum") == 0;
+	if (config->volume.resync_checksum || strcmp(value, "blocks") == 0)
+		return 0;
+	return refuse(why, "\"%.64s\" is neither blocks nor checksum", value);
+}
+
+static int set_resync_rate(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	uint64_t *rate = &config->volume.resync_rate;
+
+	if (size_parse(value, rate) == 0 && *rate == 0)
+		return 0;
+	return set_size(value, resync_rate_min, UINT64_C(1) << 40, rate, why);
+}
+
+static int set_split_policy(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	for (enum split_policy policy = SPLIT_NONE; policy < SPLIT_POLICIES; policy++)
+		if (strcmp(value, split_policy_name(policy)) == 0) {
+			config->volume.split_policy = policy;
+			return 0;
+		}
+	return refuse(why, "\"%.64s\" is none of none, keep-primary, keep-newest, keep-only-writer", value);
+}
+
 static int set_journal_bytes(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	return set_size(value, 0, VOLUME_BYTES_MAX, &config->volume.geometry.journal_bytes, why);
@@ -300,6 +355,12 @@ static const struct {
 	{ "store", set_store },
 	{ "journal", set_journal },
 	{ "meta", set_meta },
+	{ "bitmap", set_bitmap },
+	{ "undo", set_undo },
+	{ "undo-size", set_undo_bytes },
+	{ "resync", set_resync },
+	{ "resync-rate", set_resync_rate },
+	{ "split-brain", set_split_policy },
 	{ "journal-size", set_journal_bytes },
 	{ "journal-block", set_journal_block },
 	{ "segment", set_segment_bytes },
@@ -379,6 +440,26 @@ int config_commit_resolve(struct config *config, char why[WHY_BYTES])
 	return commit_check(&config->volume, why);
 }
 
+/* Whether two of a replica's files have the same path. */
+static bool files_collide(const struct config *config)
+{
+	const char *files[] = { config->store, config->journal, config->meta, config->bitmap };
+	enum { FILES = sizeof files / sizeof files[0] };
+	char undo[PATH_MAX];
+
+	for (unsigned i = 0; i < FILES; i++) {
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(files[i], files[j]) == 0)
+				return true;
+		for (unsigned slot = 0; slot < UNDO_SLOTS; slot++) {
+			config_undo_path(config, slot, undo);
+			if (strcmp(files[i], undo) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 int config_check(struct config *config, char why[WHY_BYTES])
 {
 	const struct volume_config *volume = &config->volume;
@@ -397,8 +478,7 @@ int config_check(struct config *config, char why[WHY_BYTES])
 			      volume->min_copies, volume->peer_count + 1);
 	if (config_commit_resolve(config, why) < 0)
 		return -EINVAL;
-	if (strcmp(config->store, config->journal) == 0 ||
-	    strcmp(config->store, config->meta) == 0 || strcmp(config->journal, config->meta) == 0)
-		return refuse(why, "store, journal and meta must be three different files");
+	if (files_collide(config))
+		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);
 }

@@ -40,6 +40,8 @@ static void refused(const char *text, const char *words)
 
 static void config_defaults_are_what_the_header_says(void **state)
 {
+	char undo[PATH_MAX];
+
 	(void)state;
 	assert_int_equal(parse(HEAD), 0);
 	assert_int_equal(config.volume.geometry.volume_bytes, 10ull << 30);
@@ -54,6 +56,15 @@ static void config_defaults_are_what_the_header_says(void **state)
 	assert_string_equal(config.volume.listen, "");
 	assert_string_equal(config.store, "/srv/x/var/lib/holdfast/db0/store");
 	assert_string_equal(config.meta, "/srv/x/var/lib/holdfast/db0/meta");
+	assert_string_equal(config.bitmap, "/srv/x/var/lib/holdfast/db0/bitmap");
+	config_undo_path(&config, 3, undo);
+	assert_string_equal(undo, "/srv/x/var/lib/holdfast/db0/undo-3");
+	assert_int_equal(config.volume.bitmap, -1);
+	assert_int_equal(config.volume.undo[3], -1);
+	assert_int_equal(config.volume.undo_bytes, 0);
+	assert_int_equal(config.volume.resync_rate, 0);
+	assert_false(config.volume.resync_checksum);
+	assert_int_equal(config.volume.split_policy, SPLIT_NONE);
 	assert_true(config.loop);
 	assert_false(config.sqpoll);
 }
@@ -66,6 +77,8 @@ static void config_every_key_is_read(void **state)
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 750ms\n"
 		      "memory = 512M\nstore = /dev/vdb\njournal = /j\nmeta = /m\n"
 		      "journal-size = 64M\njournal-block = 512\nsegment = 1M\n"
+		      "bitmap = /b\nundo = /u/x\nundo-size = 2G\nresync = checksum\nresync-rate = 100M\n"
+		      "split-brain = keep-newest\n"
 		      "nbd = 127.0.0.1:10809  [::1]:10809 unix:/run/n\nloop = no\nsqpoll = yes\n"
 		      "[peer b]\naddress = 10.0.0.2:7702\n"
 		      "[peer c.d-e]\n  mode = A\n\taddress = [fe80::1%eth0]:7703 ; remark\n"),
@@ -78,6 +91,12 @@ static void config_every_key_is_read(void **state)
 	assert_int_equal(config.volume.geometry.journal_bytes, 64 << 20);
 	assert_int_equal(config.volume.geometry.journal_block, 512);
 	assert_int_equal(config.volume.geometry.segment_bytes, 1 << 20);
+	assert_string_equal(config.bitmap, "/b");
+	assert_string_equal(config.undo, "/u/x");
+	assert_int_equal(config.volume.undo_bytes, 2ull << 30);
+	assert_true(config.volume.resync_checksum);
+	assert_int_equal(config.volume.resync_rate, 100 << 20);
+	assert_int_equal(config.volume.split_policy, SPLIT_KEEP_NEWEST);
 	assert_int_equal(config.nbd_count, 3);
 	assert_string_equal(config.nbd[1], "[::1]:10809");
 	assert_false(config.loop);
@@ -143,6 +162,13 @@ static void config_values_out_of_range_are_refused(void **state)
 	refused("[volume]\nsegment = 4G\n", "out of range");
 	refused("[volume]\njournal-block = 8192\n", "out of range");
 	refused("[volume]\nloop = maybe\n", "neither yes nor no");
+	refused("[volume]\nundo = undo\n", "db0.conf:2: undo: the path \"undo\" is not absolute");
+	refused("[volume]\nundo-size = 1K\n", "out of range");
+	refused("[volume]\nundo-size = 0\n", "out of range");
+	refused("[volume]\nresync = all\n", "neither blocks nor checksum");
+	refused("[volume]\nresync-rate = 1K\n", "out of range");
+	refused("[volume]\nresync-rate = fast\n", "not a size");
+	refused("[volume]\nsplit-brain = keep\n", "is none of none, keep-primary, keep-newest, keep-only-writer");
 	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nmode = E\n", "none of A B C D");
 }
 
@@ -233,7 +259,9 @@ static void config_keys_at_odds_are_refused(void **state)
 	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\n[peer b]\naddress = 10.0.0.3:1\n",
 		"db0.conf:7: [peer b]: there is a peer b already");
 	refused(HEAD "min-copies = 2\n", "only 1 nodes");
-	refused(HEAD "store = /x\njournal = /x\n", "three different files");
+	refused(HEAD "store = /x\njournal = /x\n", "must be different files");
+	refused(HEAD "bitmap = /x\nmeta = /x\n", "must be different files");
+	refused(HEAD "bitmap = /x-3\nundo = /x\n", "must be different files");
 	refused(HEAD "journal-size = 8M\n", "db0.conf: ");
 }
 
@@ -290,6 +318,8 @@ static void config_written_reads_back_the_same(void **state)
 		parse(HEAD
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 1500ms\n"
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
+		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
+		      "resync-rate = 1M\nsplit-brain = keep-only-writer\n"
 		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);
