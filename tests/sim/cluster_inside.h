@@ -21,6 +21,7 @@ struct node {
 	uint64_t cover_flushed, cover_acked;	/* acknowledged while this node had to have it */
 	uint64_t epoch_seen, applied_seen;
 	bool planned_power;
+	bool rotten;			/* a test changed its store: what it shows is not looked at */
 	uint64_t solid;			/* durable in its journal when it was last seen */
 	uint64_t received, written, durable, applied;	/* the most that it ever had of the lineage */
 };

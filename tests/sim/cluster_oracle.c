@@ -254,7 +254,7 @@ void oracle_acked(struct cluster *c, const struct client *client)
 		uint8_t want[CLIENT_BYTES_MAX];
 
 		oracle_observe(c);
-		if (!on_lineage(c, v))
+		if (n->rotten || !on_lineage(c, v))
 			return;
 		lineage_bytes(c, r->lsn, r->offset, r->len, want);
 		if (memcmp(want, r->buffer + r->offset % BLOCK_BYTES, r->len))
@@ -315,6 +315,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
+	if (n->rotten)
+		return;
 	lineage_bytes(c, n->volume->applied, block * BLOCK_BYTES, BLOCK_BYTES, want);
 	if (memcmp(have, want, BLOCK_BYTES) == 0)
 		return;
