@@ -78,7 +78,7 @@ struct resync_source {
 	uint32_t differ_count;
 	bool log_first;			/* the next frame is log's turn */
 	uint64_t tokens_ns;		/* with a cap: nothing is sent before */
-	uint64_t done_lsn;
+	uint64_t done_lsn, ticket;
 	uint64_t map_first, map_end;	/* blocks known to be data in the store */
 	uint64_t total, bytes_sent;	/* bytes of blocks: at BEGIN; sent as data */
 	uint64_t rate, rate_ns, rate_left;	/* bytes per second; measured since, with so many left then */
@@ -174,6 +174,8 @@ void resync_sink_lost(struct volume *v);
 MUST_CHECK int resync_sink_frame(struct peer *p, const struct frame_header *header, const char **field);
 /* Whether log and blocks have to wait for a step of ours. */
 bool resync_sink_holds(const struct volume *v);
+/* Meta is told that our log begins anew elsewhere; log and journal are not there yet. */
+bool resync_sink_moves_log(const struct volume *v);
 void resync_sink_put(struct peer *p);
 /* Every turn. */
 void resync_sink_step(struct volume *v);

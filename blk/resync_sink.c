@@ -31,7 +31,8 @@ void resync_sink_delete(struct volume *v)
 
 bool resync_running(const struct volume *v)
 {
-	return v->meta.resync.running && v->sink.step != SINK_END && v->sink.step != SINK_CLEAR;
+	return (v->meta.resync.running && v->sink.step != SINK_END && v->sink.step != SINK_CLEAR) ||
+	       v->sink.step == SINK_BACK_SAVE;
 }
 
 bool resync_readable(const struct volume *v)
@@ -329,11 +330,14 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 static void quiet(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
-	uint64_t blocks = from_le64(s->begin.blocks);
-	bool small = blocks > v->undo.limit_blocks - min_u64(v->undo.limit_blocks, s->slot->data_count);
+	uint64_t blocks = from_le64(s->begin.blocks), room = v->undo.limit_blocks;
+	bool small;
 
 	if (!settled(v) || !undo_idle(&v->undo))
 		return;
+	room -= min_u64(room, s->slot->data_count);
+	/* A new resync replaces what we asked for, and what is saved is among that. */
+	small = blocks > room + (v->meta.resync.running ? 0 : s->slot->saved.count);
 	if (small && !from_le64(s->slot->header.partial)) {
 		say(v->io, IO_WARNING,
 		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is inconsistent "
@@ -548,6 +552,11 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 bool resync_sink_holds(const struct volume *v)
 {
 	return v->sink.step == SINK_QUIET || v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP;
+}
+
+bool resync_sink_moves_log(const struct volume *v)
+{
+	return v->sink.step == SINK_JUMP || v->sink.step == SINK_BACK_SAVE;
 }
 
 /* What the store has durably by now. */
@@ -829,7 +838,7 @@ void resync_sink_put(struct peer *p)
 		uint64_t base = v->meta.resync.running ? v->meta.resync.base : from_le64(s->slot->header.base);
 
 		*ask = (struct frame_ask){ to_le64(s->ask_anew ? 0 : v->meta.resync.id),
-					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed) };
+					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed), s->slot->header.id };
 		peer_body_end(p, FRAME_ASK, sizeof *ask);
 		s->say_ask = s->ask_anew = false;
 	}

@@ -174,7 +174,7 @@ static void mark(struct peer *p)
 {
 	struct volume *v = p->volume;
 	struct lack *k = p->lack;
-	uint64_t base = min_u64(from_le64(p->give.ask.base), p->fork.lsn);
+	uint64_t base = min_u64(from_le64(p->give.ask.base), p->fork.lsn), snapshot = from_le64(p->give.ask.snapshot);
 	const struct log_mark *applied = log_mark_below(&v->log, v->applied);
 
 	if (k->marked_now) {
@@ -186,10 +186,10 @@ static void mark(struct peer *p)
 		meta_save(&v->meta);
 		begin(p, &at, 0);
 	} else if (!k->wanted && v->role == ROLE_PRIMARY) {
-		lack_mark(k, base, &v->log.closed);
+		lack_mark(k, base, snapshot, &v->log.closed);
 	} else if (!k->wanted && applied && applied->at.lsn >= base) {
 		/* A secondary gives what its readers see. */
-		lack_mark(k, base, &applied->at);
+		lack_mark(k, base, snapshot, &applied->at);
 	}
 }
 
@@ -283,6 +283,9 @@ static void fill(struct peer *p)
 	struct resync_source *g = &p->give;
 	struct resync_chunk *c;
 
+	/* A secondary gives what its readers see; log that was sent must be part of it. */
+	if (p->volume->applied < p->cursor.at.lsn)
+		return;
 	while (may_send(p) && (c = chunk_free(p)))
 		if (!differ_next(p, c) && !pass_next(p, c))
 			break;
@@ -375,6 +378,10 @@ static void clear_bits(struct peer *p)
 	struct volume *v = p->volume;
 	struct resync_source *g = &p->give;
 
+	if (p->lack->place->snapshot != from_le64(g->ask.snapshot))
+		g->ticket = lack_clears_for(p->lack, from_le64(g->ask.snapshot));
+	if (v->meta.saved < g->ticket)
+		return;
 	while (g->window_count) {
 		struct resync_sent *s = &g->window[g->window_first];
 
@@ -410,9 +417,9 @@ bool resync_taken(struct peer *p, const struct frame_taken *taken)
 	if (from_le64(taken->hashed))
 		answered(p, from_le64(taken->hashed), from_le64(taken->differ));
 	if (from_le64(taken->finished) && g->step == SOURCE_FINISHING) {
-		p->lack->place->id = 0;
 		p->resyncing = false;
 		resync_source_stop(p);
+		lack_learn(p->lack, p->lack->place->marked, true);
 		peer_move(p, PEER_CATCHUP, "the resync is over");
 	}
 	volume_turn_soon(v);

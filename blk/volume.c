@@ -625,7 +625,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		volume_apply_step(v);
 		close_batch(v);
 		volume_acks(v);
-		if (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE)
+		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
 			lacks_step(&v->lacks);
 		resync_sink_step(v);
 		volume_role_step(v);
