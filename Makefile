@@ -31,13 +31,13 @@ say = $(if $(V),,@printf '  %-6s %s\n' $(1) $@)
 MAINS := daemon/holdfastd.c daemon/holdfast.c
 BLK_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard blk/*.c))
 DAEMON_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out $(MAINS),$(wildcard daemon/*.c)))
-TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/*.c tests/sim/*.c))
+TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/hunt.c,$(wildcard tests/*.c)) $(wildcard tests/sim/*.c))
 SIM_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all test unit asan fuzz fuzzers bench e2e install uninstall check style purity clean help
+.PHONY: all test unit sim asan fuzz fuzzers bench e2e install uninstall check style purity clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -68,6 +68,10 @@ $(B)/tests/run: $(TEST_OBJS) $(DAEMON_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
+$(B)/tests/hunt: $(B)/tests/hunt.o $(SIM_OBJS) $(B)/daemon/check.o $(BLK_OBJS)
+	$(call say,LINK)
+	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 $(B)/bench/%: $(B)/tests/bench/%.o $(DAEMON_OBJS) $(BLK_OBJS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
@@ -83,6 +87,10 @@ test: purity unit
 
 unit: $(B)/tests/run
 	$(if $(SEED),SEED=$(SEED)) $(if $(SEEDS),SEEDS=$(SEEDS)) $< $(T)
+
+## Play a swarm of clusters, one per seed (SEEDS=200 SEED=1 JOBS=1 KEEP_GOING=1)
+sim: $(B)/tests/hunt
+	$(Q)JOBS=$(JOBS) KEEP_GOING=$(KEEP_GOING) $< $(or $(SEED),1) $(or $(SEEDS),200)
 
 ## The same tests under AddressSanitizer and UBSan
 asan:

@@ -130,7 +130,7 @@ void undo_trouble(struct undo *u, const char *what, int64_t result)
 {
 	bool space = result == -ENOSPC || result == -EDQUOT;
 
-	if (!u->otherwise || (u->preserving && !space)) {
+	if (!u->otherwise) {
 		undo_fail(u->slot, what, result);
 		return;
 	}
@@ -237,7 +237,7 @@ static bool want_save(struct undo_slot *slot)
 
 static bool asked_save(struct undo_slot *slot)
 {
-	undo_set_saved(slot);
+	undo_set_asked(slot, &slot->saved);
 	return save(slot->undo, &slot->saved);
 }
 
@@ -454,7 +454,10 @@ static bool header_as_partial(struct undo_slot *slot)
 
 static bool asked_note(struct undo_slot *slot)
 {
-	return slot->kind == UNDO_RESYNC && asked_save(slot);
+	if (slot->kind != UNDO_RESYNC)
+		return false;
+	undo_set_asked(slot, &slot->want);
+	return want_save(slot);
 }
 
 static undo_step load_next, preserve_next;
@@ -481,6 +484,7 @@ static undo_step *const plan_preserve[] = { undo_count, undo_copy_asked, copied_
 static undo_step *const plan_overflow[] = {
 	header_as_partial, header_write, header_again, asked_note, preserve_next, NULL,
 };
+static undo_step *const plan_stop[] = { header_as_partial, header_write, header_again, NULL };
 static undo_step *const plan_note[] = { asked_note, preserve_next, NULL };
 
 /* ---- life ---- */
@@ -611,6 +615,12 @@ void undo_start(struct undo_slot *slot, bool eagerly)
 	begin(slot, eagerly ? plan_start_eagerly : plan_start, plan_abandon);
 }
 
+void undo_stop(struct undo_slot *slot)
+{
+	CHECK(slot->kind == UNDO_RESYNC);
+	begin(slot, plan_stop, NULL);
+}
+
 void undo_end(struct undo_slot *slot)
 {
 	CHECK(slot->kind == UNDO_RESYNC);
@@ -658,11 +668,13 @@ static void preserve_from(struct undo *u, struct undo_slot *slot)
 
 	for (; slot < u->slots + UNDO_SLOTS; slot++) {
 		struct undo_walk walk = { .at = 0 };
+		bool partial = from_le64(slot->header.partial) != 0;
 
-		if (!slot_records(slot) || !undo_walk_unsaved(slot, &walk, &first, &end))
+		if (!slot_records(slot) ||
+		    !(partial ? undo_unnoted(slot) : undo_walk_unsaved(slot, &walk, &first, &end)))
 			continue;
 		u->slot = slot;
-		u->plan = from_le64(slot->header.partial) ? plan_note : plan_preserve;
+		u->plan = partial ? plan_note : plan_preserve;
 		u->otherwise = plan_overflow;
 		return;
 	}

@@ -14,8 +14,8 @@
  * node died is right after it, whatever else was lost.
  *
  * A slot that cannot keep more (its bound is reached, or its disk is full) becomes `partial` and says so in its
- * header before the store is changed: a RESYNC slot then only notes which blocks were changed (the replica cannot go
- * back), a DIVERGENCE slot stops to record.
+ * header before the store is changed: a RESYNC slot then only notes, in `want`, which blocks were changed (the replica
+ * cannot go back), a DIVERGENCE slot stops to record. So a bit in `saved` always stands for bytes.
  *
  * Each change of the header is written to both copies, one after the other, each in one durable write, and only then
  * reported: a torn write leaves the other copy, and rot in one never brings an older state back.
@@ -96,9 +96,10 @@ struct undo_slot {
 	bool taking;			/* undo_take() has it: not on disk yet */
 	struct undo_header header;	/* as last written, or being filled by who took the slot. Zeros when free. */
 	struct history *history;	/* the epochs behind the header */
-	struct bitmap saved;		/* blocks of the store that changed since; their old bytes are here, unless it
-					 * is partial. Not to be changed from outside. */
-	struct bitmap want;		/* blocks that our own records between base and lsn changed. Its owner may
+	struct bitmap saved;		/* blocks of the store that changed since; their old bytes are here. Not to be
+					 * changed from outside. */
+	struct bitmap want;		/* blocks that our own records between base and lsn changed; and what changed
+					 * since it is partial. Its owner may
 					 * change it while idle, and save it once the slot has started: then
 					 * moved() comes. */
 	uint64_t data_count;		/* blocks whose bytes are in this file; after a load an upper bound */
@@ -189,6 +190,8 @@ void undo_untake(struct undo_slot *slot);
  * slot->error = 0. Else slot->error says why (-ENOSPC: bound or disk; nothing is left behind) and the slot is free.
  * What an earlier life of the slot left in its file is cleaned first. */
 void undo_start(struct undo_slot *slot, bool eagerly);
+/* Makes it partial, before anything overflows: what is to come is known to be too much. Idle when that is durable. */
+void undo_stop(struct undo_slot *slot);
 /* The resync is over: a DIVERGENCE if header.keep, else free, its blocks given back. Idle when that is durable. */
 void undo_end(struct undo_slot *slot);
 /* Makes any slot free, durably, then gives its blocks back. */

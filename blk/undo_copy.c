@@ -57,13 +57,24 @@ bool undo_walk_unsaved(struct undo_slot *slot, struct undo_walk *walk, uint64_t 
 	return false;
 }
 
-void undo_set_saved(struct undo_slot *slot)
+bool undo_unnoted(struct undo_slot *slot)
 {
 	struct undo_walk walk = { .at = 0 };
 	uint64_t first, end;
 
 	while (asked_next(slot->undo, &walk, &first, &end))
-		bitmap_set(&slot->saved, first, end - first);
+		if (bitmap_next_clear(&slot->want, first) < end)
+			return true;
+	return false;
+}
+
+void undo_set_asked(struct undo_slot *slot, struct bitmap *bits)
+{
+	struct undo_walk walk = { .at = 0 };
+	uint64_t first, end;
+
+	while (asked_next(slot->undo, &walk, &first, &end))
+		bitmap_set(bits, first, end - first);
 }
 
 static bool walk_bits(const struct bitmap *bits, struct undo_walk *walk, uint64_t *first, uint64_t *end)

@@ -14,8 +14,10 @@ void undo_fail(struct undo_slot *slot, const char *what, int64_t result);
 
 /* Of the blocks that were asked for the next run that is not saved, or false. The first walk is all zeros. */
 bool undo_walk_unsaved(struct undo_slot *slot, struct undo_walk *walk, uint64_t *first, uint64_t *end);
-/* Sets the bits of all blocks that were asked for. */
-void undo_set_saved(struct undo_slot *slot);
+/* Sets the bits of all blocks that were asked for, in one of the slot's bitmaps. */
+void undo_set_asked(struct undo_slot *slot, struct bitmap *bits);
+/* Whether any of them is not in `want`. */
+bool undo_unnoted(struct undo_slot *slot);
 
 /* ---- steps ---- */
 

@@ -13,7 +13,7 @@
 
 /* What is given once, and is a key of the config. */
 static const char *const keys[] = {
-	"size", "node", "uuid", "listen", "min-copies",
+	"size", "node", "uuid", "listen", "commit", "min-copies",
 	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
 	"undo-size", "resync", "resync-rate", "split-brain",
 };
@@ -124,6 +124,19 @@ static void resync_options_print(const struct volume_config *volume)
 		printf(" --split-brain %s", split_policy_name(volume->split_policy));
 }
 
+/* As node @other would say it: where it is named itself, it names us. */
+static void commit_word_print(const struct volume_config *volume, unsigned other)
+{
+	struct volume_config seen = *volume;
+	char text[WHY_BYTES];
+
+	if (volume->commit == COMMIT_ALL)
+		return;
+	memcpy(seen.peers[other].name, volume->geometry.node, NAME_BYTES);
+	commit_text(&seen, text);
+	word_print("--commit", text);
+}
+
 /* What makes the replica on peer @index: the same volume, seen from there. */
 static void peer_command_print(const struct config *config, unsigned index)
 {
@@ -142,6 +155,7 @@ static void peer_command_print(const struct config *config, unsigned index)
 		if (i != index)
 			peer_word_print(volume->peers[i].name, volume->peers[i].address,
 					volume->peers[i].mode);
+	commit_word_print(volume, index);
 	if (volume->min_copies > 1)
 		printf(" --min-copies %u", volume->min_copies);
 	printf(" --journal-size %s", journal);

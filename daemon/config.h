@@ -13,7 +13,8 @@
  *	size = 10G			bytes, or K M G T (powers of 1024)
  *	node = a			letters, digits, - _ . ; not starting with a dot or dash
  *	listen = 127.0.0.1:7701		for peers; left out = no peers may dial
- *	min-copies = 1
+ *	commit = all			whom a write waits for: all | local | any K of (NAME, ...)
+ *	min-copies = 1			of commit = all
  *	peer-timeout = 5s		ms or s; 500ms to 300s
  *	memory = 256M
  *	store = PATH  journal = PATH  meta = PATH		default: under ROOT/var/lib
@@ -48,6 +49,9 @@ struct config {
 	unsigned nbd_count;
 	char nbd[NBD_LISTENS_MAX][ADDRESS_BYTES];
 	bool loop, sqpoll;
+	/* The names of `commit = any K of` whose peers have not been looked for yet: none after config_check(). */
+	unsigned commit_count;
+	char commit_names[PEERS_MAX][NAME_BYTES];
 };
 
 struct paths {

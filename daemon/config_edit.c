@@ -132,6 +132,81 @@ static int set_min_copies(struct config *config, const char *value, char why[WHY
 	return 0;
 }
 
+/* One name of the list at *@at, which is behind it then. */
+static int commit_name(struct config *config, const char **at, char why[WHY_BYTES])
+{
+	size_t len = strcspn(*at, " \t,()");
+	char name[NAME_BYTES];
+	int res;
+
+	if (len >= NAME_BYTES)
+		return refuse(why, "the name \"%.80s\" is too long", *at);
+	snprintf(name, sizeof name, "%.*s", (int)len, *at);
+	res = name_check(name, why);
+	if (res < 0)
+		return res;
+	for (unsigned i = 0; i < config->commit_count; i++)
+		if (strcmp(config->commit_names[i], name) == 0)
+			return refuse(why, "%s is named twice", name);
+	if (config->commit_count == PEERS_MAX)
+		return refuse(why, "more than %d names", PEERS_MAX);
+	strcpy(config->commit_names[config->commit_count++], name);
+	*at += len + strspn(*at + len, " \t");
+	return 0;
+}
+
+static const char commit_shape[] = "all, local or any K of (NAME, NAME, ...)";
+
+/* "any 2 of (b, c, d)", @at behind "any". Blanks may stand between all parts, and must between words. */
+static int set_commit_any(struct config *config, const char *at, const char *value, char why[WHY_BYTES])
+{
+	unsigned copies;
+	int res;
+
+	if (*at < '0' || *at > '9')
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	for (copies = 0; *at >= '0' && *at <= '9' && copies <= PEERS_MAX; at++)
+		copies = copies * 10 + (unsigned)(*at - '0');
+	if (copies < 1 || copies > PEERS_MAX)
+		return refuse(why, "\"%.150s\": K is a number from 1 to %d", value, PEERS_MAX);
+	if (strspn(at, " \t") == 0 || strncmp(at + strspn(at, " \t"), "of", 2) != 0)
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	at += strspn(at, " \t") + 2;
+	at += strspn(at, " \t");
+	if (*at != '(')
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	do {
+		at += 1 + strspn(at + 1, " \t");
+		res = commit_name(config, &at, why);
+		if (res < 0)
+			return res;
+	} while (*at == ',');
+	if (*at != ')' || at[1 + strspn(at + 1, " \t")])
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	if (copies > config->commit_count)
+		return refuse(why, "any %u of %u is not possible", copies, config->commit_count);
+	config->volume.commit = COMMIT_ANY;
+	config->volume.commit_copies = copies;
+	return 0;
+}
+
+/* The names are those of peers that may be known only later. */
+static int set_commit(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	struct volume_config *volume = &config->volume;
+
+	memset(config->commit_names, 0, sizeof config->commit_names);
+	config->commit_count = volume->commit_copies = 0;
+	for (unsigned i = 0; i < volume->peer_count; i++)
+		volume->peers[i].commit = false;
+	volume->commit = strcmp(value, "local") == 0 ? COMMIT_LOCAL : COMMIT_ALL;
+	if (volume->commit == COMMIT_LOCAL || strcmp(value, "all") == 0)
+		return 0;
+	if (strncmp(value, "any", 3) == 0 && (value[3] == ' ' || value[3] == '\t'))
+		return set_commit_any(config, value + 3 + strspn(value + 3, " \t"), value, why);
+	return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+}
+
 static int set_peer_timeout(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	uint64_t *ns = &config->volume.peer_timeout_ns;
@@ -273,6 +348,7 @@ static const struct {
 	{ "size", set_volume_bytes },
 	{ "node", set_node },
 	{ "listen", set_listen },
+	{ "commit", set_commit },
 	{ "min-copies", set_min_copies },
 	{ "peer-timeout", set_peer_timeout },
 	{ "memory", set_memory },
@@ -369,7 +445,22 @@ static bool files_collide(const struct config *config)
 	return false;
 }
 
-int config_check(const struct config *config, char why[WHY_BYTES])
+int config_commit_resolve(struct config *config, char why[WHY_BYTES])
+{
+	for (unsigned i = 0; i < config->commit_count; i++) {
+		int index = config_peer_find(config, config->commit_names[i]);
+
+		if (index < 0)
+			return refuse(why, "commit names %s, which is none of the peers",
+				      config->commit_names[i]);
+		config->volume.peers[index].commit = true;
+	}
+	memset(config->commit_names, 0, sizeof config->commit_names);
+	config->commit_count = 0;
+	return commit_check(&config->volume, why);
+}
+
+int config_check(struct config *config, char why[WHY_BYTES])
 {
 	const struct volume_config *volume = &config->volume;
 	static const uint8_t no_uuid[UUID_BYTES];
@@ -385,6 +476,8 @@ int config_check(const struct config *config, char why[WHY_BYTES])
 	if (volume->min_copies > volume->peer_count + 1)
 		return refuse(why, "min-copies is %u, but there are only %u nodes",
 			      volume->min_copies, volume->peer_count + 1);
+	if (config_commit_resolve(config, why) < 0)
+		return -EINVAL;
 	if (files_collide(config))
 		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);

@@ -20,7 +20,7 @@
  *	  "reads": n, "writes": n, "flushes": n, "discards": n, "bytes_read": n, "bytes_written": n,
  *	  "journal_writes": n, "journal_syncs": n, "journal_bytes_written": n,
  *	  "destage_rounds": n, "destage_bytes": n, "punched_bytes": n,
- *	  "min_copies": n, "peer_count": n,
+ *	  "commit": "all"|"local"|"any 1 of (b, c)", "min_copies": n, "peer_count": n,
  *	  "peers": [ { "name": "b", "address": "127.0.0.1:7702", "mode": "C", "state": "online",
  *		       "connected": bool, "role": "secondary",
  *		       "lsn": { "received": n, "written": n, "durable": n, "applied": n },

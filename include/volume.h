@@ -21,6 +21,8 @@ struct volume;
 
 enum replication_mode { MODE_A, MODE_B, MODE_C, MODE_D };	/* async, memory-sync, sync, apply */
 enum volume_role { ROLE_SECONDARY, ROLE_PRIMARY };
+/* For which peers a write waits, as their modes say: blk/ack.h has the rules. */
+enum commit_policy { COMMIT_ALL, COMMIT_LOCAL, COMMIT_ANY };
 /* Who gives up, without being told, when two nodes find that both were primary: the side that the policy of its own
  * config says loses. `keep-primary`: exactly one of them is primary now. `keep-newest`: the last write is newer.
  * `keep-only-writer`: the other side has written nothing since the fork. What is given up becomes a divergence. */
@@ -30,6 +32,7 @@ struct volume_peer_config {
 	char name[NAME_BYTES];
 	char address[ADDRESS_BYTES];
 	enum replication_mode mode;	/* what our writes wait for when we are primary */
+	bool commit;			/* of COMMIT_ANY: it is one of those that count; not in mode A */
 };
 
 struct volume_config {
@@ -38,7 +41,10 @@ struct volume_config {
 	char listen[ADDRESS_BYTES];	/* for peers; "" when there are none */
 	uint64_t memory_bytes;		/* for log, pool and peers together: all of it allotted by volume_new */
 	uint64_t peer_timeout_ns;	/* silence after which a peer is gone; default 5 s */
-	unsigned min_copies;		/* replicas, with our own, that must have a write; 1 = never wait for more */
+	enum commit_policy commit;
+	unsigned commit_copies;		/* of COMMIT_ANY: how many of those that count must have a write; 1.. */
+	unsigned min_copies;		/* of COMMIT_ALL: replicas, with our own, that must have a write; 1 = never
+					 * wait for more. Of the others: 1 */
 	unsigned peer_count;		/* <= PEERS_MAX */
 	struct volume_peer_config peers[PEERS_MAX];
 	uint64_t undo_bytes;		/* data that one slot of undo may hold; 0 = a tenth of the volume */
@@ -225,6 +231,7 @@ struct volume_status {
 	uint64_t reads_repaired;	/* reads that our disk refused and a peer served */
 	unsigned divergence_count;
 	struct volume_divergence_status divergences[UNDO_SLOTS];
+	char commit[WHY_BYTES];		/* as commit_text() */
 	unsigned min_copies, peer_count;
 	struct volume_peer_status peers[PEERS_MAX];
 };
@@ -232,6 +239,10 @@ struct volume_status {
 void volume_status(struct volume *v, struct volume_status *out);
 const char *replication_mode_name(enum replication_mode mode);		/* "A".."D" */
 const char *volume_role_name(enum volume_role role);			/* "primary", "secondary" */
+/* "all", "local", "any 2 of (b, c, d)", and always whole. */
+void commit_text(const struct volume_config *config, char out[WHY_BYTES]);
+/* Whether commit, commit_copies, min_copies and the peers' modes go together. -EINVAL with @why. */
+MUST_CHECK int commit_check(const struct volume_config *config, char why[WHY_BYTES]);
 const char *split_policy_name(enum split_policy policy);	/* "none", "keep-primary", ... */
 
 /* Told after every change of role, so that front ends can change what they offer. One listener. */

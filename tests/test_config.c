@@ -172,6 +172,76 @@ static void config_values_out_of_range_are_refused(void **state)
 	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nmode = E\n", "none of A B C D");
 }
 
+#define PEERS_BCD \
+	"[peer b]\naddress = 10.0.0.2:1\n[peer c]\naddress = 10.0.0.3:1\nmode = B\n" \
+	"[peer d]\naddress = 10.0.0.4:1\nmode = A\n"
+
+static void config_commit_names_its_peers_wherever_they_stand(void **state)
+{
+	static const char *const spellings[] = {
+		"any 2 of (b, c)", "any 2 of (c,b)", "any\t2  of(b,c)", "any 2 of ( b ,\tc )  ",
+	};
+	char text[WHY_BYTES];
+
+	(void)state;
+	assert_int_equal(parse(HEAD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_ALL);
+	assert_int_equal(parse(HEAD "commit = local\n" PEERS_BCD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_LOCAL);
+	assert_int_equal(parse(HEAD "commit = all\nmin-copies = 3\n" PEERS_BCD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_ALL);
+	for (unsigned i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+		char before[512], behind[512];
+
+		snprintf(before, sizeof before, HEAD "commit = %s\n" PEERS_BCD, spellings[i]);
+		snprintf(behind, sizeof behind, PEERS_BCD HEAD "commit = %s\n", spellings[i]);
+		for (unsigned k = 0; k < 2; k++) {
+			assert_int_equal(parse(k ? behind : before), 0);
+			assert_int_equal(config.volume.commit, COMMIT_ANY);
+			assert_int_equal(config.volume.commit_copies, 2);
+			assert_true(config.volume.peers[0].commit && config.volume.peers[1].commit);
+			assert_false(config.volume.peers[2].commit);
+			assert_int_equal(config.commit_count, 0);
+			commit_text(&config.volume, text);
+			assert_string_equal(text, "any 2 of (b, c)");
+		}
+	}
+	/* Set anew, key by key, it forgets what it was. */
+	assert_int_equal(config_set(&config, "commit", "any 1 of (c)", why), 0);
+	assert_int_equal(config_check(&config, why), 0);
+	commit_text(&config.volume, text);
+	assert_string_equal(text, "any 1 of (c)");
+}
+
+static void config_commit_that_cannot_be_is_refused(void **state)
+{
+	(void)state;
+	refused(HEAD "commit = some\n" PEERS_BCD, "db0.conf:5: commit: \"some\" is not all, local or any K of (NAME");
+	refused(HEAD "commit = any 1 of b\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1 of (b, c\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1 of (b) c\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any1 of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = local b\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit =\n" PEERS_BCD, "db0.conf:5: commit: the value is empty");
+	refused(HEAD "commit = any 0 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 8 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 99999999999999999999 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 2 of (b)\n" PEERS_BCD, "db0.conf:5: commit: any 2 of 1 is not possible");
+	refused(HEAD "commit = any 1 of ()\n" PEERS_BCD, "1 to 63 are allowed");
+	refused(HEAD "commit = any 1 of (b,,c)\n" PEERS_BCD, "1 to 63 are allowed");
+	refused(HEAD "commit = any 1 of (b, c, b)\n" PEERS_BCD, "db0.conf:5: commit: b is named twice");
+	refused(HEAD "commit = any 1 of (b, e)\n" PEERS_BCD, "db0.conf:5: commit names e, which is none of the peers");
+	refused(HEAD "commit = any 1 of (a)\n" PEERS_BCD, "commit names a, which is none of the peers");
+	refused(HEAD "commit = any 1 of (b, d)\n" PEERS_BCD, "db0.conf:5: commit = any 1 of (b, d) names d, but no "
+		"write waits for a peer in mode A");
+	refused(HEAD "commit = any 1 of (p,q,r,s,t,u,v,w)\n" PEERS_BCD, "more than 7 names");
+	refused(HEAD "commit = local\nmin-copies = 2\n" PEERS_BCD, "min-copies goes with commit = all");
+	refused(HEAD "commit = any 1 of (b)\nmin-copies = 2\n" PEERS_BCD, "min-copies goes with commit = all");
+}
+
 static void config_nbd_without_tls_is_loopback_or_unix(void **state)
 {
 	(void)state;
@@ -268,6 +338,12 @@ static void config_written_reads_back_the_same(void **state)
 	}
 	assert_int_equal(stat(paths.config, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(config_set(&config, "min-copies", "1", why), 0);
+	assert_int_equal(config_set(&config, "commit", "any 1 of (c, b)", why), 0);
+	assert_int_equal(config_check(&config, why), 0);
+	assert_int_equal(config_write(&config, &paths, why), 0);
+	assert_int_equal(config_read(&back, &paths, "db0", why), 0);
+	assert_memory_equal(&back, &config, sizeof config);
 	strcpy(config.store, "/a ;b");
 	assert_int_equal(config_write(&config, &paths, why), -EINVAL);
 	strcpy(config.store, "relative");
@@ -355,6 +431,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(config_refusals_name_file_and_line),
 	cmocka_unit_test(config_what_has_no_default_must_be_there),
 	cmocka_unit_test(config_values_out_of_range_are_refused),
+	cmocka_unit_test(config_commit_names_its_peers_wherever_they_stand),
+	cmocka_unit_test(config_commit_that_cannot_be_is_refused),
 	cmocka_unit_test(config_nbd_without_tls_is_loopback_or_unix),
 	cmocka_unit_test(config_keys_at_odds_are_refused),
 	cmocka_unit_test(config_more_peers_than_the_bound_are_refused),

@@ -8,7 +8,7 @@
 
 #include "cluster_inside.h"
 
-static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c" };
+static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c", "d", "e", "f", "g", "h" };
 
 static void node_print(const struct volume *v)
 {
@@ -53,6 +53,19 @@ void cluster_breach(struct cluster *c, const char *format, ...)
 	abort();
 }
 
+static void commit_random(struct world *w, struct cluster_options *o)
+{
+	uint64_t kind = world_random_below(w, 6);
+
+	o->commit = kind == 0 ? COMMIT_LOCAL : kind < 3 && o->mode != MODE_A ? COMMIT_ANY : COMMIT_ALL;
+	o->commit_copies = 1 + (unsigned)world_random_below(w, o->nodes - 1);
+	o->commit_nodes = (unsigned)world_random_below(w, 1u << o->nodes);
+	for (unsigned i = 0; (unsigned)__builtin_popcount(o->commit_nodes) <= o->commit_copies; i++)
+		o->commit_nodes |= 1u << i;
+	if (o->commit != COMMIT_ALL)
+		o->min_copies = 1;
+}
+
 struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 {
 	struct world *w = world_new(seed ^ 0xc0ffee);
@@ -72,6 +85,8 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 	/* The pool has some 600 pages: now and then the volume has more. */
 	if (world_random_below(w, 4) == 0)
 		o.volume_bytes = 6 << 20;
+	if (nodes >= 3)
+		commit_random(w, &o);
 	world_free(w);
 	return o;
 }
@@ -98,6 +113,10 @@ static void node_format(struct cluster *c, struct node *n)
 	n->store = machine_disk(n->machine, g.volume_bytes);
 	n->journal = machine_disk(n->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);
 	n->meta = machine_disk(n->machine, META_BYTES);
+	n->bitmap = machine_disk(n->machine, replica_bitmap_bytes(&g));
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		n->undo[i] = machine_disk(n->machine, replica_undo_bytes(&g));
+	n->disk_count = 3;
 	replica_format(&g, meta, header);
 	machine_disk_write_now(n->machine, n->meta, 0, meta, META_BYTES);
 	machine_disk_write_now(n->machine, n->journal, 0, header, sizeof header);
@@ -155,17 +174,42 @@ static void opened(struct volume_call *call, int result)
 		n->volume = NULL;	/* its memory goes with the machine's */
 }
 
+/* The policy as this node sees it: without itself. */
+static void commit_set(const struct cluster *c, struct volume_config *config)
+{
+	unsigned named = 0;
+
+	for (unsigned i = 0; i < config->peer_count; i++) {
+		struct volume_peer_config *p = &config->peers[i];
+
+		p->commit = c->options.commit_nodes & 1u << (p->name[0] - 'a') && p->mode != MODE_A;
+		named += p->commit;
+	}
+	config->commit = c->options.commit == COMMIT_ANY && !named ? COMMIT_ALL : c->options.commit;
+	config->commit_copies = c->options.commit_copies < named ? c->options.commit_copies : named;
+}
+
+enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsigned peer)
+{
+	return c->options.mixed ? c->options.modes[node][peer] : c->options.mode;
+}
+
 void cluster_up(struct cluster *c, unsigned node)
 {
 	struct node *n = &c->nodes[node];
 	struct volume_config config = {
-		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = 6 << 20,
+		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = (6 << 20) + (c->options.nodes << 20),
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
-		.store = n->store, .journal = n->journal, .meta = n->meta,
+		.store = n->store, .journal = n->journal, .meta = n->meta, .bitmap = n->bitmap,
+		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
+		.split_policy = c->options.split_policy,
 	};
 	char why[WHY_BYTES];
 	int result;
 
+	if (n->open_result < 0 && !machine_crashed(n->machine))
+		machine_crash(n->machine, false);	/* the process that could not open has ended */
+	memcpy(config.undo, n->undo, sizeof config.undo);
 	if (machine_crashed(n->machine))
 		machine_boot(n->machine);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
@@ -175,9 +219,10 @@ void cluster_up(struct cluster *c, unsigned node)
 			continue;
 		strcpy(p->name, node_names[i]);
 		snprintf(p->address, sizeof p->address, "%s:1", node_names[i]);
-		p->mode = c->options.mode;
+		p->mode = cluster_mode(c, node, i);
 		config.peer_count++;
 	}
+	commit_set(c, &config);
 	if (config.peer_count)
 		snprintf(config.listen, sizeof config.listen, "%s:1", node_names[node]);
 	result = volume_new(&n->volume, machine_io(n->machine), &config, why);
@@ -346,7 +391,7 @@ static void clients_go_on(struct cluster *c)
 
 		if (n->volume && n->volume->state == VOLUME_OPEN)
 			n->solid = n->volume->journal.durable;
-		if (primary >= 0 &&
+		if (primary >= 0 && !c->options.fall_out &&
 		    c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
 			return;
 	}
@@ -369,6 +414,21 @@ uint64_t cluster_load_left(struct cluster *c)
 
 /* ---- time ------------------------------------------------------------------------------------------- */
 
+/* Who does something for ever without time passing hangs, and so does a node that never gets to an end. */
+static void watch_progress(struct cluster *c)
+{
+	enum { STILL_EVENTS_MAX = 1 << 20, EVENTS_MAX = 100 << 20 };
+
+	if (world_now(c->world) != c->still_since) {
+		c->still_since = world_now(c->world);
+		c->still_events = 0;
+	}
+	if (++c->still_events > STILL_EVENTS_MAX)
+		cluster_breach(c, "liveness: %d events, and no time has passed", STILL_EVENTS_MAX);
+	if (world_events(c->world) > EVENTS_MAX)
+		cluster_breach(c, "liveness: %d events, and no end", EVENTS_MAX);
+}
+
 bool cluster_step(struct cluster *c)
 {
 	bool stepped;
@@ -382,6 +442,7 @@ bool cluster_step(struct cluster *c)
 			crashed(c, i, c->nodes[i].planned_power);
 		}
 	oracle_observe(c);
+	watch_progress(c);
 	if (stepped && world_events(c->world) % 16 == 0)
 		oracle_check_some(c);
 	return stepped;
@@ -419,19 +480,47 @@ static bool converged(struct cluster *c)
 	return true;
 }
 
-void cluster_converge(struct cluster *c)
+static void machine_heal(struct cluster *c, struct node *n)
 {
-	uint64_t limit = world_now(c->world) + 120 * SECONDS;
+	static const struct disk_timing usual = { 20 * MICROSECONDS, 200 * MICROSECONDS, 5 * MILLISECONDS, 200 };
 
+	machine_pause(n->machine, false);
+	machine_set_wall_skew(n->machine, 0);
+	machine_crash_at(n->machine, 0, false);
+	for (unsigned disk = 0; disk < n->disk_count; disk++) {
+		machine_disk_fail(n->machine, (int)disk, NULL);
+		machine_disk_set_timing(n->machine, (int)disk, &usual);
+	}
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (i != n->index)
+			*world_link(c->world, n->machine, c->nodes[i].machine) =
+				(struct world_link){ 50 * MICROSECONDS, 250 * MICROSECONDS, 0 };
+}
+
+void cluster_heal(struct cluster *c)
+{
 	world_note(c->world, "all faults heal");
 	world_heal(c->world);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
-		machine_pause(c->nodes[i].machine, false);
-		machine_crash_at(c->nodes[i].machine, 0, false);
-		if (!c->nodes[i].volume)
+		struct node *n = &c->nodes[i];
+
+		machine_heal(c, n);
+		/* A replica whose disk has failed says so for good; the operator starts it anew. */
+		if (n->volume && n->volume->failed && n->volume->state == VOLUME_OPEN)
+			cluster_crash(c, i, false);
+		if (!n->volume)
 			cluster_up(c, i);
+		machine_set_silent(n->machine, false);
 	}
-	while (!converged(c)) {
+}
+
+void cluster_settle(struct cluster *c)
+{
+	uint64_t limit = world_now(c->world) + 120 * SECONDS;
+
+	cluster_heal(c);
+	/* At least for two ticks: what a full disk refused is tried again at the next one. */
+	do {
 		if (!cluster_run_for(c, 200 * MILLISECONDS))
 			cluster_breach(c, "P3: nothing is left to happen, and the nodes are not the same");
 		for (unsigned i = 0; i < c->options.nodes; i++)
@@ -442,9 +531,14 @@ void cluster_converge(struct cluster *c)
 		if (world_now(c->world) > limit)
 			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
 				       (unsigned long long)cluster_load_left(c));
-	}
+	} while (!converged(c));
 	for (unsigned i = 0; i < c->options.nodes; i++)
 		cluster_check_all(c, i);
+}
+
+void cluster_converge(struct cluster *c)
+{
+	cluster_settle(c);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		int result = cluster_call(c, i, CLUSTER_CLOSE, false, i, 60 * SECONDS);
 

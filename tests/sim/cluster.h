@@ -3,7 +3,8 @@
  *
  * The oracle reads each record off the primary's log as it is appended: the lineage. From it follows what any
  * block must hold at any LSN, so that any node can be checked at any moment against the promises:
- *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure
+ *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure;
+ *		with `any K of` K of the named nodes had it themselves at that moment
  *	P2	what a node shows is the lineage up to its applied LSN, at a record boundary
  *	P3	when faults heal, all stores are the same bytes (cluster_converge)
  * A breach prints the seed and the last events, and aborts. */
@@ -13,7 +14,7 @@
 #include "volume.h"
 #include "world.h"
 
-enum { CLUSTER_NODES_MAX = 3, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
+enum { CLUSTER_NODES_MAX = 8, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
 
 struct cluster;
 
@@ -21,10 +22,18 @@ struct cluster_options {
 	uint64_t seed;
 	unsigned nodes;			/* 1.. */
 	enum replication_mode mode;
+	bool mixed;			/* modes[node][peer] counts instead: what writes of `node` wait for at `peer` */
+	enum replication_mode modes[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
 	unsigned min_copies;
+	enum commit_policy commit;
+	unsigned commit_copies, commit_nodes;	/* of COMMIT_ANY: K, and a mask of the nodes that are named */
 	uint32_t journal_block;		/* 512 or 4096 */
 	uint64_t volume_bytes, journal_bytes;
 	uint32_t segment_bytes;
+	uint64_t undo_bytes;		/* as of volume_config */
+	bool resync_checksum;
+	enum split_policy split_policy;
+	bool fall_out;			/* clients do not wait for nodes that are away: these fall out of the journal */
 };
 /* Drawn from the seed. */
 struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes);
@@ -60,8 +69,12 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
-/* Heals everything, brings all nodes up, has one promoted, and runs until all show the same log; then closes
- * all and compares every store with the lineage. */
+/* All that a test can break is whole again, and all nodes are up or opening. */
+void cluster_heal(struct cluster *c);
+/* Heals, has a node promoted if none is primary, and runs until the load is answered and all nodes show the same log;
+ * then looks at every block of each. */
+void cluster_settle(struct cluster *c);
+/* Settles; then closes all and compares every store with the lineage. */
 void cluster_converge(struct cluster *c);
 /* Every block of a node against the lineage at its applied LSN. */
 void cluster_check_all(struct cluster *c, unsigned node);

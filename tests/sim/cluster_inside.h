@@ -13,7 +13,8 @@ struct node {
 	struct cluster *cluster;
 	unsigned index;
 	struct machine *machine;
-	int store, journal, meta;
+	int store, journal, meta, bitmap, undo[UNDO_SLOTS];
+	unsigned disk_count;
 	struct volume *volume;
 	struct volume_call open;
 	int open_result;
@@ -21,6 +22,7 @@ struct node {
 	uint64_t epoch_seen, applied_seen;
 	bool planned_power;
 	uint64_t solid;			/* durable in its journal when it was last seen */
+	uint64_t received, written, durable, applied;	/* the most that it ever had of the lineage */
 };
 
 struct client {
@@ -37,8 +39,10 @@ struct cluster {
 	struct node nodes[CLUSTER_NODES_MAX];
 	struct client clients[CLIENT_REQUESTS];
 	uint64_t load_left, acked;
+	uint64_t still_since, still_events;	/* time, and how many events have run since it moved */
 	uint64_t newest_number;		/* of all epochs that had a primary */
 	uint8_t newest_uuid[UUID_BYTES];
+	uint64_t any_acked, any_flushed;	/* acknowledged because some K of the named nodes had it */
 	struct volume_call call;
 	bool call_busy;
 	unsigned call_node;
@@ -50,6 +54,8 @@ struct cluster {
 	uint64_t image_at;
 };
 
+/* What writes of @node wait for at @peer. */
+enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsigned peer);
 void lineage_cut(struct cluster *c, uint64_t lsn);
 void oracle_observe(struct cluster *c);
 void oracle_acked(struct cluster *c, const struct client *client);

@@ -124,6 +124,12 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu, a write was acknowledged up to %llu",
 			       n->index, (unsigned long long)from_le64(epoch->number), (unsigned long long)start,
 			       (unsigned long long)n->cover_acked);
+	/* Whoever is not forced has asked everybody, so also one of the K that had it. */
+	if (!c->call.force && start < max_u64(c->any_flushed, c->any_acked))
+		cluster_breach(c, "P1: node %u opens epoch %llu at LSN %llu; K of the named nodes had writes up to "
+			       "%llu, flushes up to %llu", n->index, (unsigned long long)from_le64(epoch->number),
+			       (unsigned long long)start, (unsigned long long)c->any_acked,
+			       (unsigned long long)c->any_flushed);
 	if (promised_durably(n) < from_le64(epoch->number))
 		cluster_breach(c, "P5: node %u opens epoch %llu, and has not promised so durably", n->index,
 			       (unsigned long long)from_le64(epoch->number));
@@ -139,7 +145,13 @@ static void epoch_opened(struct cluster *c, struct node *n, const struct epoch_e
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		c->nodes[i].cover_flushed = min_u64(c->nodes[i].cover_flushed, start);
 		c->nodes[i].cover_acked = min_u64(c->nodes[i].cover_acked, start);
+		c->nodes[i].received = min_u64(c->nodes[i].received, start);
+		c->nodes[i].written = min_u64(c->nodes[i].written, start);
+		c->nodes[i].durable = min_u64(c->nodes[i].durable, start);
+		c->nodes[i].applied = min_u64(c->nodes[i].applied, start);
 	}
+	c->any_flushed = min_u64(c->any_flushed, start);
+	c->any_acked = min_u64(c->any_acked, start);
 }
 
 /* In memory; or in the journal's file, when a node died in the very turn that appended it. */
@@ -181,6 +193,15 @@ void oracle_observe(struct cluster *c)
 	}
 	while (lineage_end(c) < v->log.end.lsn)
 		lineage_add(c, record_at(c, n, lineage_end(c)));
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		n = &c->nodes[i];
+		if (!n->volume)
+			continue;
+		n->received = max_u64(n->received, n->volume->log.closed.lsn);
+		n->written = max_u64(n->written, n->volume->journal.written);
+		n->durable = max_u64(n->durable, n->volume->journal.durable);
+		n->applied = max_u64(n->applied, n->volume->applied);
+	}
 }
 
 static bool on_lineage(struct cluster *c, const struct volume *v)
@@ -199,6 +220,26 @@ static bool on_lineage(struct cluster *c, const struct volume *v)
 		return true;
 	i = lineage_at(c, v->applied);
 	return i > 0 && c->lineage[i - 1].end == v->applied;
+}
+
+/* Not what the primary believes, but what those nodes had in their own memory and journals. */
+static void acked_by_any(struct cluster *c, const struct volume *v, uint64_t lsn, bool flushed)
+{
+	unsigned have = 0;
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct volume_peer_config *p = &v->config.peers[i];
+		const struct node *n = &c->nodes[p->name[0] - 'a'];
+		uint64_t most = p->mode == MODE_B ? n->received : flushed ? n->durable : n->written;
+
+		have += p->commit && most >= lsn && (p->mode != MODE_D || n->applied >= lsn);
+	}
+	if (have < v->config.commit_copies)
+		cluster_breach(c, "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked for",
+			       (unsigned long long)lsn, have, v->config.commit_copies);
+	c->any_acked = max_u64(c->any_acked, lsn);
+	if (flushed && c->options.mode != MODE_B)
+		c->any_flushed = max_u64(c->any_flushed, lsn);
 }
 
 void oracle_acked(struct cluster *c, const struct client *client)
@@ -224,7 +265,9 @@ void oracle_acked(struct cluster *c, const struct client *client)
 	n->cover_acked = max_u64(n->cover_acked, r->lsn);
 	if (flushed)
 		n->cover_flushed = max_u64(n->cover_flushed, r->lsn);
-	for (unsigned i = 0; i < v->peer_count; i++) {
+	if (v->config.commit == COMMIT_ANY && cluster_primary(c) == (int)client->node)
+		acked_by_any(c, v, r->lsn, flushed);
+	for (unsigned i = 0; i < v->peer_count && v->config.commit == COMMIT_ALL; i++) {
 		const struct peer *p = &v->peers[i];
 		struct node *other = &c->nodes[p->config->name[0] - 'a'];
 
@@ -239,9 +282,15 @@ void oracle_acked(struct cluster *c, const struct client *client)
 
 void oracle_crashed(struct cluster *c, struct node *n, bool power)
 {
+	bool memory_only = false;
+
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		memory_only |= i != n->index && cluster_mode(c, i, n->index) == MODE_B;
 	n->applied_seen = 0;
-	if (power || c->options.mode == MODE_B)
+	if (power || memory_only)
 		n->cover_acked = n->cover_flushed;
+	if (power || c->options.mode == MODE_B)
+		c->any_acked = c->any_flushed;
 	n->epoch_seen = 0;
 }
 
@@ -291,8 +340,10 @@ void oracle_check_some(struct cluster *c)
 		if (n->volume->history.count &&
 		    from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
 			cluster_breach(c, "node %u knows an epoch that is not in its log", i);
-		/* Who was primary has applied more than was committed; nobody goes further than that. */
-		if (n->volume->role == ROLE_SECONDARY && n->volume->change.step == ROLE_STEP_NONE &&
+		/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody
+		 * goes further than that. */
+		if (n->volume->role == ROLE_SECONDARY && !n->volume->failed &&
+		    n->volume->change.step == ROLE_STEP_NONE &&
 		    n->volume->applied >
 			    max_u64(n->applied_seen, min_u64(n->volume->commit, n->volume->journal.written)))
 			cluster_breach(
