@@ -105,6 +105,19 @@ static void peer_word_print(const char *name, const char *address, enum replicat
 	word_print("--peer", word);
 }
 
+/* As node @other would say it: where it is named itself, it names us. */
+static void commit_word_print(const struct volume_config *volume, unsigned other)
+{
+	struct volume_config seen = *volume;
+	char text[WHY_BYTES];
+
+	if (volume->commit == COMMIT_ALL)
+		return;
+	memcpy(seen.peers[other].name, volume->geometry.node, NAME_BYTES);
+	commit_text(&seen, text);
+	word_print("--commit", text);
+}
+
 /* What both sides of a resync or a split brain had better agree on. */
 static void resync_options_print(const struct volume_config *volume)
 {
@@ -122,19 +135,6 @@ static void resync_options_print(const struct volume_config *volume)
 	}
 	if (volume->split_policy != SPLIT_NONE)
 		printf(" --split-brain %s", split_policy_name(volume->split_policy));
-}
-
-/* As node @other would say it: where it is named itself, it names us. */
-static void commit_word_print(const struct volume_config *volume, unsigned other)
-{
-	struct volume_config seen = *volume;
-	char text[WHY_BYTES];
-
-	if (volume->commit == COMMIT_ALL)
-		return;
-	memcpy(seen.peers[other].name, volume->geometry.node, NAME_BYTES);
-	commit_text(&seen, text);
-	word_print("--commit", text);
 }
 
 /* What makes the replica on peer @index: the same volume, seen from there. */

@@ -425,6 +425,21 @@ int config_peer_add(struct config *config, const char *name, const char *address
 	return 0;
 }
 
+int config_commit_resolve(struct config *config, char why[WHY_BYTES])
+{
+	for (unsigned i = 0; i < config->commit_count; i++) {
+		int index = config_peer_find(config, config->commit_names[i]);
+
+		if (index < 0)
+			return refuse(why, "commit names %s, which is none of the peers",
+				      config->commit_names[i]);
+		config->volume.peers[index].commit = true;
+	}
+	memset(config->commit_names, 0, sizeof config->commit_names);
+	config->commit_count = 0;
+	return commit_check(&config->volume, why);
+}
+
 /* Whether two of a replica's files have the same path. */
 static bool files_collide(const struct config *config)
 {
@@ -443,21 +458,6 @@ static bool files_collide(const struct config *config)
 		}
 	}
 	return false;
-}
-
-int config_commit_resolve(struct config *config, char why[WHY_BYTES])
-{
-	for (unsigned i = 0; i < config->commit_count; i++) {
-		int index = config_peer_find(config, config->commit_names[i]);
-
-		if (index < 0)
-			return refuse(why, "commit names %s, which is none of the peers",
-				      config->commit_names[i]);
-		config->volume.peers[index].commit = true;
-	}
-	memset(config->commit_names, 0, sizeof config->commit_names);
-	config->commit_count = 0;
-	return commit_check(&config->volume, why);
 }
 
 int config_check(struct config *config, char why[WHY_BYTES])

@@ -14,9 +14,10 @@ static enum cli_exit cli_completion(struct cli *cli, int argc, char **argv);
 static const struct cli_verb verbs[] = {
 	{ "create",
 	  "VOLUME --size SIZE --node NAME [--uuid UUID] [--listen ADDRESS] "
-	  "[--peer NAME=ADDRESS[,MODE]]... [--commit POLICY] [--min-copies N] "
-	  "[--journal-size SIZE] [--memory SIZE] [--store PATH] [--journal PATH] [--meta PATH] "
-	  "[--bitmap PATH] [--undo PATH] [--undo-size SIZE] [--resync blocks|checksum] [--resync-rate SIZE] "
+	  "[--peer NAME=ADDRESS[,MODE]]... [--commit POLICY] [--min-copies N] [--journal-size SIZE] [--memory SIZE] "
+	  "[--store PATH] "
+	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
+	  "[--resync blocks|checksum] [--resync-rate SIZE] "
 	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },

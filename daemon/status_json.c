@@ -235,8 +235,8 @@ json_t *status_json(const struct volume_status *s)
 	put_geometry(o, s, &bad);
 	put_position(o, s, &bad);
 	put_counters(o, s, &bad);
-	put_repair(o, s, &bad);
 	put_text(o, "commit", s->commit, &bad);
+	put_repair(o, s, &bad);
 	put_number(o, "min_copies", s->min_copies, &bad);
 	put_number(o, "peer_count", s->peer_count, &bad);
 	for (unsigned i = 0; i < s->peer_count && i < PEERS_MAX; i++)
