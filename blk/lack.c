@@ -317,8 +317,15 @@ static void noted(struct lacks *l)
 	l->moved(l);
 }
 
+static void marks_begin(struct lacks *l)
+{
+	for (unsigned i = 0; i < l->count; i++)
+		l->at[i].marks += l->mask >> i & 1;
+}
+
 static void walk_start(struct lacks *l, const struct position *to)
 {
+	marks_begin(l);
 	l->to = *to;
 	l->most = to->lsn;
 	l->seeking = false;
@@ -371,6 +378,7 @@ static void floor_start(struct lacks *l)
 	l->to = l->meta->floor;
 	l->most = most;
 	l->seeking = true;
+	marks_begin(l);
 	l->step = LACK_WALK;
 	cursor_seek(&l->cursor, &l->meta->floor);
 	walk(l);

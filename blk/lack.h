@@ -45,6 +45,7 @@ struct lack {
 	struct position at;		/* up to here; once it is done: it was up to here */
 	uint64_t from;			/* of the walk under way: it has what ends at or below */
 	uint64_t ticket;
+	uint64_t marks;			/* walks that may have set bits: what was sent before the last one may be older */
 };
 
 struct lacks {

@@ -44,13 +44,13 @@ struct resync_chunk {
 	enum { CHUNK_FREE, CHUNK_MAP, CHUNK_READ, CHUNK_READY } state;
 	bool stale;			/* its resync is over: forget it when its read is done */
 	enum blocks_kind kind;
-	uint64_t first, lsn, since;
+	uint64_t first, lsn, since, marks;
 	uint32_t count;
 };
 
 /* Sent, and not durable there yet. */
 struct resync_sent {
-	uint64_t sequence, first, lsn;
+	uint64_t sequence, first, lsn, marks;
 	uint32_t count;
 	bool hashed;			/* hashes: `mask` is what was equal, once it is answered */
 	uint64_t mask;
@@ -158,7 +158,7 @@ struct resync_sink {
 	uint8_t *buffer;
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
 	uint64_t rate, rate_ns, rate_left;
-	uint64_t first_ns, last_ns, bytes;	/* of the records that are given up */
+	uint64_t first_ns, last_ns, bytes, blocks;	/* of the records that are given up */
 	char why[WHY_BYTES];		/* why there is no undo, or why it was given up */
 };
 

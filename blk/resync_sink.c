@@ -253,7 +253,8 @@ static void snapshot(struct volume *v)
 	h->wall_ns = to_le64(v->io->wall_ns(v->io));
 	h->first_ns = to_le64(s->first_ns);
 	h->last_ns = to_le64(s->last_ns);
-	h->blocks = to_le64(s->slot->want.count);
+	s->blocks = s->slot->want.count;
+	h->blocks = to_le64(s->blocks);
 	h->bytes = to_le64(s->bytes);
 	h->keep = to_le32(keep);
 	memcpy(h->source, s->peer->config->name, NAME_BYTES);
@@ -273,9 +274,8 @@ static void snapshot_taken(struct volume *v)
 	if (!undo_idle(&v->undo))
 		return;
 	if (s->slot->error) {
-		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; give it more "
-			 "with undo-size, or space", strerrordesc_np(-s->slot->error),
-			 (unsigned long long)from_le64(s->slot->header.blocks));
+		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
+			 "space on the disk of `undo =`", strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
 		s->slot = NULL;
 		give_up(v, why);
 		return;
@@ -369,6 +369,7 @@ static void jump(struct volume *v)
 	v->meta.reach = v->meta.durable = v->meta.commit = at.lsn;
 	v->meta.resync.base = v->meta.resync.running ? min_u64(v->meta.resync.base, s->fork.lsn)
 						     : from_le64(s->slot->header.base);
+	v->views++;
 	v->meta.resync.running = true;
 	v->meta.resync.slot = s->slot->index;
 	v->meta.resync.id = from_le64(s->begin.id);
@@ -619,8 +620,7 @@ static void saved(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 
-	/* Undo must have no copy under way, and no reader looks through it any more. */
-	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo) || v->view_reads)
+	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
@@ -715,7 +715,7 @@ static void back_saved(struct volume *v)
 {
 	struct position at = v->meta.tail;
 
-	if (v->meta.saved < v->sink.ticket || v->view_reads)
+	if (v->meta.saved < v->sink.ticket)
 		return;
 	log_anew(v, &at);
 	v->destage.held = false;

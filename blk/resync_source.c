@@ -226,6 +226,7 @@ static void chunk_start(struct resync_chunk *c, enum volume_op op, uint64_t firs
 	c->first = first;
 	c->count = (uint32_t)count;
 	c->since = v->destage.traced;
+	c->marks = c->peer->lack->marks;
 	c->request.op = op;
 	c->request.flags = 0;
 	c->request.offset = first * BLOCK_BYTES;
@@ -371,6 +372,15 @@ static void answered(struct peer *p, uint64_t hashed, uint64_t differ)
 	}
 }
 
+static void clear_sent(struct peer *p, const struct resync_sent *s)
+{
+	if (!s->hashed)
+		bitmap_clear(&p->lack->bits, s->first, s->count);
+	for (unsigned i = 0; s->hashed && i < s->count; i++)
+		if (s->mask >> i & 1)
+			bitmap_clear(&p->lack->bits, s->first + i, 1);
+}
+
 /* Bits clear when the peer has the blocks durably, and we have durably all log that they hold effects of: else a crash
  * here could take back what was sent there. */
 static void clear_bits(struct peer *p)
@@ -391,11 +401,9 @@ static void clear_bits(struct peer *p)
 			journal_want_durable(&v->journal, min_u64(s->lsn, v->log.closed.lsn));
 			return;
 		}
-		if (!s->hashed)
-			bitmap_clear(&p->lack->bits, s->first, s->count);
-		for (unsigned i = 0; s->hashed && i < s->count; i++)
-			if (s->mask >> i & 1)
-				bitmap_clear(&p->lack->bits, s->first + i, 1);
+		/* A bit may have been set again since the block was read: for a later record. */
+		if (s->marks == p->lack->marks)
+			clear_sent(p, s);
 		g->window_first = (g->window_first + 1) % RESYNC_WINDOW;
 		g->window_count--;
 	}
@@ -503,7 +511,7 @@ static void put_chunk(struct peer *p, struct resync_chunk *c)
 	}
 	for (uint32_t i = 0; c->kind == BLOCKS_HASH && i < c->count; i++, length += HASH_BYTES)
 		checksum_hash(c->buffer + i * (uint64_t)BLOCK_BYTES, BLOCK_BYTES, tail + i * HASH_BYTES);
-	*s = (struct resync_sent){ .sequence = g->sequence, .first = c->first, .lsn = c->lsn, .count = c->count,
+	*s = (struct resync_sent){ .sequence = g->sequence, .first = c->first, .lsn = c->lsn, .marks = c->marks, .count = c->count,
 				   .hashed = c->kind == BLOCKS_HASH };
 	g->window_count++;
 	if (v->config.resync_rate)

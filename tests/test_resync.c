@@ -13,7 +13,7 @@ static struct cluster *start_random(uint64_t seed, unsigned nodes)
 	o.fall_out = true;
 	o.min_copies = 1;
 	o.commit = COMMIT_ALL;
-	o.undo_bytes = world_random_below(w, 3) ? o.volume_bytes : world_random_below(w, 64) * BLOCK_BYTES + BLOCK_BYTES;
+	o.undo_bytes = world_random_below(w, 2) ? o.volume_bytes : world_random_below(w, 64) * BLOCK_BYTES + BLOCK_BYTES;
 	o.resync_checksum = world_random_below(w, 3) == 0;
 	world_free(w);
 	c = cluster_new(&o);
@@ -154,7 +154,8 @@ static void something_happens(struct cluster *c, unsigned nodes, unsigned swarm)
 		break;
 	case 8:
 	case 9:
-		cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
+		if (cluster_on_lineage(c, n))
+			cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
 		break;
 	default:
 		world_heal(w);

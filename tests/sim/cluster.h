@@ -63,6 +63,7 @@ int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool 
 		 uint64_t limit_ns);
 const char *cluster_why(struct cluster *c);				/* of the last cluster_call() */
 
+bool cluster_on_lineage(struct cluster *c, unsigned node);		/* its log is a part of the newest primary's */
 int cluster_primary(struct cluster *c);					/* index, or -1 */
 
 /* Clients send @requests more, as many as CLIENT_REQUESTS at once, to whoever is primary. */

@@ -238,6 +238,14 @@ static bool on_lineage(struct cluster *c, const struct volume *v)
 	return i > 0 && c->lineage[i - 1].end == v->applied;
 }
 
+bool cluster_on_lineage(struct cluster *c, unsigned node)
+{
+	struct volume *v = c->nodes[node].volume;
+
+	oracle_observe(c);
+	return v && on_lineage(c, v);
+}
+
 /* Not what the primary believes, but what those nodes had in their own memory and journals. */
 static void acked_by_any(struct cluster *c, const struct volume *v, uint64_t lsn, bool flushed)
 {
