@@ -113,6 +113,7 @@ struct frame_ask {
 	le64 id;		/* of the resync that it goes on with, as BEGIN named it; 0 = a new one */
 	le64 base;		/* its store is the volume as of here, but for what it wants */
 	struct frame_position at;	/* where its log ends */
+	le64 snapshot;		/* id of its undo: which replica this is */
 };
 
 struct frame_begin {
@@ -158,7 +159,7 @@ struct frame_side {
 	le32 reserved_too, known;	/* known: 1 = the figures are there */
 };
 _Static_assert(sizeof(struct frame_begin) == 56 && sizeof(struct frame_blocks) == 40, "size on the wire");
-_Static_assert(sizeof(struct frame_side) == 56 && sizeof(struct frame_ask) == 40, "size on the wire");
+_Static_assert(sizeof(struct frame_side) == 56 && sizeof(struct frame_ask) == 48, "size on the wire");
 
 /*	| frame_verify | XXH3-128 of each block |	| frame_repair | the blocks of `mask`, one after the other |
  *	| frame_fetched | the block, if it is found |

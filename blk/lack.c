@@ -154,7 +154,7 @@ void lack_learn(struct lack *k, uint64_t lsn, bool consistent)
 	    k->all->step == LACK_IDLE) {
 		bitmap_clear(&k->bits, 0, k->bits.bits);
 		bitmap_save(&k->bits);
-		k->place->marked = k->place->covers = k->place->id = 0;
+		k->place->marked = k->place->covers = k->place->id = k->place->snapshot = 0;
 	}
 }
 
@@ -164,8 +164,15 @@ void lack_met(struct lack *k, uint64_t lsn, bool consistent)
 	lack_learn(k, k->place->known, consistent);
 }
 
-void lack_mark(struct lack *k, uint64_t base, const struct position *to)
+uint64_t lack_clears_for(struct lack *k, uint64_t snapshot)
 {
+	k->place->snapshot = snapshot;
+	return meta_save(k->all->meta);
+}
+
+void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct position *to)
+{
+	k->snapshot = snapshot;
 	k->wanted = true;
 	k->marked_now = false;
 	k->base = base;
@@ -185,7 +192,7 @@ void lacks_forget(struct lacks *l, const struct position *at)
 	for (unsigned i = 0; i < l->count; i++) {
 		struct lack_place *place = l->at[i].place;
 
-		place->known = place->covers = place->marked = place->id = 0;
+		place->known = place->covers = place->marked = place->id = place->snapshot = 0;
 		lack_unmark(&l->at[i]);
 	}
 }
@@ -228,7 +235,7 @@ static void walk(struct lacks *l)
 {
 	uint64_t budget = WALK_BYTES;
 
-	while (l->cursor.at.lsn < l->to.lsn && l->mask) {
+	while (l->cursor.at.lsn < l->most && (l->mask || l->seeking)) {
 		const struct record_header *r = NULL;
 		int result = cursor_look(&l->cursor, &r);
 
@@ -246,6 +253,10 @@ static void walk(struct lacks *l)
 		l->walked_bytes += record_length(r);
 		set_bits(l, r);
 		cursor_advance(&l->cursor, r);
+		/* A record that ends on a block ends a batch. */
+		if (l->seeking && l->cursor.at.lsn <= l->most &&
+		    l->cursor.at.lsn % l->journal->geometry->journal_block == 0)
+			l->to = l->cursor.at;
 	}
 	save_bits(l);
 }
@@ -274,6 +285,10 @@ static void note_marked(struct lacks *l, struct lack *k)
 
 static void note(struct lacks *l)
 {
+	if (l->for_floor && l->to.lsn == l->meta->floor.lsn) {
+		l->step = LACK_IDLE;	/* no batch ended in between */
+		return;
+	}
 	for (unsigned i = 0; i < l->count; i++)
 		if (l->mask & 1u << i)
 			note_marked(l, &l->at[i]);
@@ -302,9 +317,18 @@ static void noted(struct lacks *l)
 	l->moved(l);
 }
 
+static void marks_begin(struct lacks *l)
+{
+	for (unsigned i = 0; i < l->count; i++)
+		l->at[i].marks += l->mask >> i & 1;
+}
+
 static void walk_start(struct lacks *l, const struct position *to)
 {
+	marks_begin(l);
 	l->to = *to;
+	l->most = to->lsn;
+	l->seeking = false;
 	l->step = LACK_WALK;
 	cursor_seek(&l->cursor, &l->meta->floor);
 	walk(l);
@@ -317,7 +341,8 @@ static void mark_start(struct lacks *l, unsigned i)
 	const struct lack_place *place = k->place;
 	uint64_t floor = l->meta->floor.lsn;
 
-	if (k->base < floor && !(place->marked >= floor && place->covers <= k->base))
+	if ((k->base < floor && !(place->marked >= floor && place->covers <= k->base)) ||
+	    (place->snapshot && place->snapshot != k->snapshot))
 		bitmap_set(&k->bits, 0, k->bits.bits);
 	l->mask = 1u << i;
 	l->for_floor = false;
@@ -335,16 +360,28 @@ static void floor_start(struct lacks *l)
 		return;
 	most = min_u64(l->log->closed.lsn - ring / 2, min_u64(l->journal->tail, l->journal->durable));
 	mark = log_mark_below(l->log, most);
-	if (!mark || mark->at.lsn <= floor)
+	if (most <= floor || most == l->most_tried)
 		return;
+	l->most_tried = most;
 	l->mask = 0;
 	l->for_floor = true;
 	for (unsigned i = 0; i < l->count; i++) {
 		l->at[i].from = l->at[i].place->known;
-		if (l->at[i].from < mark->at.lsn)
+		if (l->at[i].from < most)
 			l->mask |= 1u << i;
 	}
-	walk_start(l, &mark->at);
+	if (mark && mark->at.lsn > floor) {
+		walk_start(l, &mark->at);
+		return;
+	}
+	/* After a start the ends of batches so far back are not known: the walk finds them. */
+	l->to = l->meta->floor;
+	l->most = most;
+	l->seeking = true;
+	marks_begin(l);
+	l->step = LACK_WALK;
+	cursor_seek(&l->cursor, &l->meta->floor);
+	walk(l);
 }
 
 void lacks_step(struct lacks *l)

@@ -15,7 +15,8 @@
  * Of each peer, `covers` and `marked` say for which records its bitmap holds: a block changed by a record that stands in
  * [covers, marked) and that a peer durable up to `covers` may lack has its bit set. Bits that are set for nothing cost
  * a few blocks on the wire; a bit that is missing would cost the data. So every doubt sets bits, and a peer that turns
- * out to be older than `covers` gets all of them.
+ * out to be older than `covers` gets all of them. So does one that is not what it was: bits that a resync has cleared
+ * were cleared for the replica that has the snapshot of this id, and for no other one of that name.
  */
 #ifndef HOLDFAST_LACK_H
 #define HOLDFAST_LACK_H
@@ -40,10 +41,11 @@ struct lack {
 	struct bitmap bits;
 	bool wanted;			/* lack_mark() was asked for */
 	bool marked_now;		/* and is done: `at` */
-	uint64_t base;
+	uint64_t base, snapshot;
 	struct position at;		/* up to here; once it is done: it was up to here */
 	uint64_t from;			/* of the walk under way: it has what ends at or below */
 	uint64_t ticket;
+	uint64_t marks;			/* walks that may have set bits: what was sent before the last one may be older */
 };
 
 struct lacks {
@@ -57,6 +59,9 @@ struct lacks {
 	unsigned mask;			/* whose bits the walk sets */
 	bool for_floor;			/* else for one peer's resync */
 	struct position to;
+	uint64_t most;			/* the walk ends there */
+	uint64_t most_tried;		/* the last floor walk's */
+	bool seeking;			/* for the end of a batch at or below it: `to` */
 	struct cursor cursor;
 	uint64_t ticket;
 	uint64_t walked_bytes;		/* counter */
@@ -83,10 +88,12 @@ bool lacks_quiet(const struct lacks *l);
 void lack_met(struct lack *k, uint64_t lsn, bool consistent);
 /* It has our log up to @lsn by now, durably. */
 void lack_learn(struct lack *k, uint64_t lsn, bool consistent);
-/* For a resync of a peer whose store is the volume as of @base on our history: sets the bits of all that it may lack up
- * to @to (or the floor, if that is higher by then), and makes them durable. k->marked_now then, k->at says where.
+/* For a resync of a peer whose store is the volume as of @base on our history, but for what it has said that it wants and
+ * what was sent to the replica with that @snapshot: sets the bits of all that it may lack up to @to (or the floor, if that is higher by then), and makes them durable. k->marked_now then, k->at says where.
  * @to is the end of a batch. */
-void lack_mark(struct lack *k, uint64_t base, const struct position *to);
+void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct position *to);
+/* Bits are about to be cleared for that replica only: done once meta has saved the ticket. */
+uint64_t lack_clears_for(struct lack *k, uint64_t snapshot);
 /* Takes lack_mark() back. */
 void lack_unmark(struct lack *k);
 /* Our own log begins anew at @at: what was known of anybody's place in it is not true any more. */

@@ -54,6 +54,7 @@ void meta_encode(const struct meta *m, uint64_t generation, uint8_t bytes[META_S
 		to->covers = to_le64(from->covers);
 		to->marked = to_le64(from->marked);
 		to->id = to_le64(from->id);
+		to->snapshot = to_le64(from->snapshot);
 	}
 	slot->epoch_count = to_le32(m->history->count);
 	memcpy(slot + 1, m->history->epochs, m->history->count * sizeof(struct epoch_entry));
@@ -122,6 +123,7 @@ static void load_peers(struct meta *m, const struct meta_slot *slot)
 		to->covers = from_le64(from->covers);
 		to->marked = from_le64(from->marked);
 		to->id = from_le64(from->id);
+		to->snapshot = from_le64(from->snapshot);
 	}
 }
 

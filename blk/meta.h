@@ -15,9 +15,9 @@ enum { META_MAGIC = 0x4d464c48 /* "HLFM" */, META_VERSION = 2 };
 /* What we know of a peer's place in our log, and of its bitmap (lack.h). */
 struct meta_peer {
 	char name[NAME_BYTES];		/* "" = nobody's */
-	le64 known, covers, marked, id;
+	le64 known, covers, marked, id, snapshot;
 };
-_Static_assert(sizeof(struct meta_peer) == 96, "size on disk");
+_Static_assert(sizeof(struct meta_peer) == 104, "size on disk");
 
 struct meta_slot {
 	le32 magic;
@@ -41,7 +41,7 @@ struct meta_slot {
 	le32 epoch_count;
 	char resync_source[NAME_BYTES];
 	struct meta_peer peers[PEERS_MAX];
-	uint8_t zero[4096 - 964];
+	uint8_t zero[4096 - 1020];
 	le32 crc;			/* of all above, then of the epochs */
 };
 _Static_assert(sizeof(struct meta_slot) == 4096, "size on disk");
@@ -56,7 +56,7 @@ struct meta_resync {
 	char source[NAME_BYTES];
 };
 
-struct lack_place { char name[NAME_BYTES]; uint64_t known, covers, marked, id; };
+struct lack_place { char name[NAME_BYTES]; uint64_t known, covers, marked, id, snapshot; };
 
 struct meta {
 	struct io *io;

@@ -44,13 +44,13 @@ struct resync_chunk {
 	enum { CHUNK_FREE, CHUNK_MAP, CHUNK_READ, CHUNK_READY } state;
 	bool stale;			/* its resync is over: forget it when its read is done */
 	enum blocks_kind kind;
-	uint64_t first, lsn, since;
+	uint64_t first, lsn, since, marks;
 	uint32_t count;
 };
 
 /* Sent, and not durable there yet. */
 struct resync_sent {
-	uint64_t sequence, first, lsn;
+	uint64_t sequence, first, lsn, marks;
 	uint32_t count;
 	bool hashed;			/* hashes: `mask` is what was equal, once it is answered */
 	uint64_t mask;
@@ -78,7 +78,7 @@ struct resync_source {
 	uint32_t differ_count;
 	bool log_first;			/* the next frame is log's turn */
 	uint64_t tokens_ns;		/* with a cap: nothing is sent before */
-	uint64_t done_lsn;
+	uint64_t done_lsn, ticket;
 	uint64_t map_first, map_end;	/* blocks known to be data in the store */
 	uint64_t total, bytes_sent;	/* bytes of blocks: at BEGIN; sent as data */
 	uint64_t rate, rate_ns, rate_left;	/* bytes per second; measured since, with so many left then */
@@ -158,7 +158,7 @@ struct resync_sink {
 	uint8_t *buffer;
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
 	uint64_t rate, rate_ns, rate_left;
-	uint64_t first_ns, last_ns, bytes;	/* of the records that are given up */
+	uint64_t first_ns, last_ns, bytes, blocks;	/* of the records that are given up */
 	char why[WHY_BYTES];		/* why there is no undo, or why it was given up */
 };
 
@@ -174,6 +174,8 @@ void resync_sink_lost(struct volume *v);
 MUST_CHECK int resync_sink_frame(struct peer *p, const struct frame_header *header, const char **field);
 /* Whether log and blocks have to wait for a step of ours. */
 bool resync_sink_holds(const struct volume *v);
+/* Meta is told that our log begins anew elsewhere; log and journal are not there yet. */
+bool resync_sink_moves_log(const struct volume *v);
 void resync_sink_put(struct peer *p);
 /* Every turn. */
 void resync_sink_step(struct volume *v);

@@ -31,7 +31,8 @@ void resync_sink_delete(struct volume *v)
 
 bool resync_running(const struct volume *v)
 {
-	return v->meta.resync.running && v->sink.step != SINK_END && v->sink.step != SINK_CLEAR;
+	return (v->meta.resync.running && v->sink.step != SINK_END && v->sink.step != SINK_CLEAR) ||
+	       v->sink.step == SINK_BACK_SAVE;
 }
 
 bool resync_readable(const struct volume *v)
@@ -252,7 +253,8 @@ static void snapshot(struct volume *v)
 	h->wall_ns = to_le64(v->io->wall_ns(v->io));
 	h->first_ns = to_le64(s->first_ns);
 	h->last_ns = to_le64(s->last_ns);
-	h->blocks = to_le64(s->slot->want.count);
+	s->blocks = s->slot->want.count;
+	h->blocks = to_le64(s->blocks);
 	h->bytes = to_le64(s->bytes);
 	h->keep = to_le32(keep);
 	memcpy(h->source, s->peer->config->name, NAME_BYTES);
@@ -272,9 +274,8 @@ static void snapshot_taken(struct volume *v)
 	if (!undo_idle(&v->undo))
 		return;
 	if (s->slot->error) {
-		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; give it more "
-			 "with undo-size, or space", strerrordesc_np(-s->slot->error),
-			 (unsigned long long)from_le64(s->slot->header.blocks));
+		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
+			 "space on the disk of `undo =`", strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
 		s->slot = NULL;
 		give_up(v, why);
 		return;
@@ -329,11 +330,14 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 static void quiet(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
-	uint64_t blocks = from_le64(s->begin.blocks);
-	bool small = blocks > v->undo.limit_blocks - min_u64(v->undo.limit_blocks, s->slot->data_count);
+	uint64_t blocks = from_le64(s->begin.blocks), room = v->undo.limit_blocks;
+	bool small;
 
 	if (!settled(v) || !undo_idle(&v->undo))
 		return;
+	room -= min_u64(room, s->slot->data_count);
+	/* A new resync replaces what we asked for, and what is saved is among that. */
+	small = blocks > room + (v->meta.resync.running ? 0 : s->slot->saved.count);
 	if (small && !from_le64(s->slot->header.partial)) {
 		say(v->io, IO_WARNING,
 		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is inconsistent "
@@ -365,6 +369,7 @@ static void jump(struct volume *v)
 	v->meta.reach = v->meta.durable = v->meta.commit = at.lsn;
 	v->meta.resync.base = v->meta.resync.running ? min_u64(v->meta.resync.base, s->fork.lsn)
 						     : from_le64(s->slot->header.base);
+	v->views++;
 	v->meta.resync.running = true;
 	v->meta.resync.slot = s->slot->index;
 	v->meta.resync.id = from_le64(s->begin.id);
@@ -550,6 +555,11 @@ bool resync_sink_holds(const struct volume *v)
 	return v->sink.step == SINK_QUIET || v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP;
 }
 
+bool resync_sink_moves_log(const struct volume *v)
+{
+	return v->sink.step == SINK_JUMP || v->sink.step == SINK_BACK_SAVE;
+}
+
 /* What the store has durably by now. */
 static void count_durable(struct volume *v)
 {
@@ -610,8 +620,7 @@ static void saved(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 
-	/* Undo must have no copy under way, and no reader looks through it any more. */
-	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo) || v->view_reads)
+	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
@@ -706,7 +715,7 @@ static void back_saved(struct volume *v)
 {
 	struct position at = v->meta.tail;
 
-	if (v->meta.saved < v->sink.ticket || v->view_reads)
+	if (v->meta.saved < v->sink.ticket)
 		return;
 	log_anew(v, &at);
 	v->destage.held = false;
@@ -829,7 +838,7 @@ void resync_sink_put(struct peer *p)
 		uint64_t base = v->meta.resync.running ? v->meta.resync.base : from_le64(s->slot->header.base);
 
 		*ask = (struct frame_ask){ to_le64(s->ask_anew ? 0 : v->meta.resync.id),
-					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed) };
+					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed), s->slot->header.id };
 		peer_body_end(p, FRAME_ASK, sizeof *ask);
 		s->say_ask = s->ask_anew = false;
 	}

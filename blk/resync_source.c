@@ -174,7 +174,7 @@ static void mark(struct peer *p)
 {
 	struct volume *v = p->volume;
 	struct lack *k = p->lack;
-	uint64_t base = min_u64(from_le64(p->give.ask.base), p->fork.lsn);
+	uint64_t base = min_u64(from_le64(p->give.ask.base), p->fork.lsn), snapshot = from_le64(p->give.ask.snapshot);
 	const struct log_mark *applied = log_mark_below(&v->log, v->applied);
 
 	if (k->marked_now) {
@@ -186,10 +186,10 @@ static void mark(struct peer *p)
 		meta_save(&v->meta);
 		begin(p, &at, 0);
 	} else if (!k->wanted && v->role == ROLE_PRIMARY) {
-		lack_mark(k, base, &v->log.closed);
+		lack_mark(k, base, snapshot, &v->log.closed);
 	} else if (!k->wanted && applied && applied->at.lsn >= base) {
 		/* A secondary gives what its readers see. */
-		lack_mark(k, base, &applied->at);
+		lack_mark(k, base, snapshot, &applied->at);
 	}
 }
 
@@ -226,6 +226,7 @@ static void chunk_start(struct resync_chunk *c, enum volume_op op, uint64_t firs
 	c->first = first;
 	c->count = (uint32_t)count;
 	c->since = v->destage.traced;
+	c->marks = c->peer->lack->marks;
 	c->request.op = op;
 	c->request.flags = 0;
 	c->request.offset = first * BLOCK_BYTES;
@@ -283,6 +284,9 @@ static void fill(struct peer *p)
 	struct resync_source *g = &p->give;
 	struct resync_chunk *c;
 
+	/* A secondary gives what its readers see; log that was sent must be part of it. */
+	if (p->volume->applied < p->cursor.at.lsn)
+		return;
 	while (may_send(p) && (c = chunk_free(p)))
 		if (!differ_next(p, c) && !pass_next(p, c))
 			break;
@@ -368,6 +372,15 @@ static void answered(struct peer *p, uint64_t hashed, uint64_t differ)
 	}
 }
 
+static void clear_sent(struct peer *p, const struct resync_sent *s)
+{
+	if (!s->hashed)
+		bitmap_clear(&p->lack->bits, s->first, s->count);
+	for (unsigned i = 0; s->hashed && i < s->count; i++)
+		if (s->mask >> i & 1)
+			bitmap_clear(&p->lack->bits, s->first + i, 1);
+}
+
 /* Bits clear when the peer has the blocks durably, and we have durably all log that they hold effects of: else a crash
  * here could take back what was sent there. */
 static void clear_bits(struct peer *p)
@@ -375,6 +388,10 @@ static void clear_bits(struct peer *p)
 	struct volume *v = p->volume;
 	struct resync_source *g = &p->give;
 
+	if (p->lack->place->snapshot != from_le64(g->ask.snapshot))
+		g->ticket = lack_clears_for(p->lack, from_le64(g->ask.snapshot));
+	if (v->meta.saved < g->ticket)
+		return;
 	while (g->window_count) {
 		struct resync_sent *s = &g->window[g->window_first];
 
@@ -384,11 +401,9 @@ static void clear_bits(struct peer *p)
 			journal_want_durable(&v->journal, min_u64(s->lsn, v->log.closed.lsn));
 			return;
 		}
-		if (!s->hashed)
-			bitmap_clear(&p->lack->bits, s->first, s->count);
-		for (unsigned i = 0; s->hashed && i < s->count; i++)
-			if (s->mask >> i & 1)
-				bitmap_clear(&p->lack->bits, s->first + i, 1);
+		/* A bit may have been set again since the block was read: for a later record. */
+		if (s->marks == p->lack->marks)
+			clear_sent(p, s);
 		g->window_first = (g->window_first + 1) % RESYNC_WINDOW;
 		g->window_count--;
 	}
@@ -410,9 +425,9 @@ bool resync_taken(struct peer *p, const struct frame_taken *taken)
 	if (from_le64(taken->hashed))
 		answered(p, from_le64(taken->hashed), from_le64(taken->differ));
 	if (from_le64(taken->finished) && g->step == SOURCE_FINISHING) {
-		p->lack->place->id = 0;
 		p->resyncing = false;
 		resync_source_stop(p);
+		lack_learn(p->lack, p->lack->place->marked, true);
 		peer_move(p, PEER_CATCHUP, "the resync is over");
 	}
 	volume_turn_soon(v);
@@ -496,7 +511,7 @@ static void put_chunk(struct peer *p, struct resync_chunk *c)
 	}
 	for (uint32_t i = 0; c->kind == BLOCKS_HASH && i < c->count; i++, length += HASH_BYTES)
 		checksum_hash(c->buffer + i * (uint64_t)BLOCK_BYTES, BLOCK_BYTES, tail + i * HASH_BYTES);
-	*s = (struct resync_sent){ .sequence = g->sequence, .first = c->first, .lsn = c->lsn, .count = c->count,
+	*s = (struct resync_sent){ .sequence = g->sequence, .first = c->first, .lsn = c->lsn, .marks = c->marks, .count = c->count,
 				   .hashed = c->kind == BLOCKS_HASH };
 	g->window_count++;
 	if (v->config.resync_rate)

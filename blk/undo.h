@@ -187,7 +187,8 @@ struct undo_slot *undo_take(struct undo *u);
 void undo_untake(struct undo_slot *slot);
 /* The store is at header.lsn, and everything below is synced. Makes the slot durable: bitmaps, then, with @eagerly,
  * the old bytes of every block in `want`, then the header as RESYNC. Then the slot records, and idle is true again with
- * slot->error = 0. Else slot->error says why (-ENOSPC: bound or disk; nothing is left behind) and the slot is free.
+ * slot->error = 0. Else slot->error says why (-ENOSPC: the disk; nothing is left behind) and the slot is free. Blocks
+ * that are copied eagerly count towards the slot's bound, but are not refused for it.
  * What an earlier life of the slot left in its file is cleaned first. */
 void undo_start(struct undo_slot *slot, bool eagerly);
 /* Makes it partial, before anything overflows: what is to come is known to be too much. Idle when that is durable. */

@@ -154,7 +154,9 @@ static bool lane_start(struct undo *u, struct undo_lane *lane)
 
 	if (u->known_data)
 		count = min_u64(count, UNDO_LANE_BLOCKS);
-	if (!u->back && count > u->limit_blocks - min_u64(u->limit_blocks, slot->data_count))
+	/* What this node alone has must be kept whatever it takes; only the disk bounds that. */
+	if (!u->back && u->walk_next != walk_want &&
+	    count > u->limit_blocks - min_u64(u->limit_blocks, slot->data_count))
 		return false;
 	if (!u->back)
 		slot->data_count += count;

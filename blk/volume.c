@@ -324,6 +324,9 @@ static void submit_flush(struct volume *v, struct volume_request *request)
 /* ---- reads ---------------------------------------------------------------------------------------- */
 
 static void read_go_on(struct volume *v, struct volume_request *request);
+static void submit_read_anew(struct volume *v, struct volume_request *request);
+
+enum { VOLUME_CURRENT = 1 << 16 };	/* request flag of our own reads: whatever readers are shown */
 
 /* Copies what memory knows of the request's blocks into its buffer. A block of which memory knows nothing is
  * left as it is: the store's bytes are, or will be, there. */
@@ -398,6 +401,11 @@ static void read_end(struct volume *v, struct volume_request *request)
 		}
 		result = request->flags & VOLUME_EXACT ? -EAGAIN : 0;
 	}
+	/* It began before a resync did: not what readers are shown now. */
+	if (resync_running(v) && !(request->flags & VOLUME_CURRENT)) {
+		submit_read_anew(v, request);
+		return;
+	}
 	read_overlay(v, request);
 	request->lsn = v->applied;
 	if (request->stage & READ_STORE)	/* not in volume_submit() */
@@ -433,14 +441,32 @@ static void read_go_on(struct volume *v, struct volume_request *request)
 
 static void view_go_on(struct volume *v, struct volume_request *request);
 
+/* From a done(). */
+static void submit_read_anew(struct volume *v, struct volume_request *request)
+{
+	request->progress = 0;
+	if (!resync_running(v)) {
+		request->stage = 1;
+		read_begin(v, request);
+	} else if (resync_readable(v)) {
+		request->stage = v->views;
+		view_go_on(v, request);
+	} else {
+		answer(v, request, -EIO);
+	}
+}
+
 static void view_read_done(struct io_op *op, int64_t result)
 {
 	struct volume_request *request = container_of(op, struct volume_request, io);
 	struct volume *v = request->volume;
 	uint64_t from = request->progress, to = from + op->len / BLOCK_BYTES;
 
-	v->view_reads--;
-	volume_turn_soon(v);
+	/* Meanwhile the resync may be over (or another one have begun): what was read is nothing. */
+	if (!resync_running(v) || request->stage != v->views) {
+		submit_read_anew(v, request);
+		return;
+	}
 	if (result != (int64_t)op->len || !resync_readable(v)) {
 		answer(v, request, -EIO);
 		return;
@@ -469,7 +495,6 @@ static void view_go_on(struct volume *v, struct volume_request *request)
 	in_undo = bitmap_test(saved, from);
 	to = min_u64(end, in_undo ? bitmap_next_clear(saved, from) : bitmap_next(saved, from));
 	to = min_u64(to, from + IO_LEN_MAX / BLOCK_BYTES);
-	v->view_reads++;
 	request->io = (struct io_op){
 		.kind = IO_READ, .file = in_undo ? v->sink.slot->file : v->config.store,
 		.offset = in_undo ? undo_block_offset(&v->undo, from) : from * BLOCK_BYTES,
@@ -487,7 +512,7 @@ static void submit_read(struct volume *v, struct volume_request *request)
 	if (!resync_running(v))
 		read_begin(v, request);
 	else if (resync_readable(v))
-		view_go_on(v, request);
+		submit_read_anew(v, request);
 	else
 		answer_later(v, request, -EIO);
 }
@@ -496,6 +521,7 @@ void volume_read_current(struct volume *v, struct volume_request *request)
 {
 	list_init(&request->link);
 	request->volume = v;
+	request->flags = VOLUME_CURRENT;
 	request->progress = 0;
 	request->stage = 0;
 	v->requests_in_flight++;
@@ -631,7 +657,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		volume_apply_step(v);
 		close_batch(v);
 		volume_acks(v);
-		if (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE)
+		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
 			lacks_step(&v->lacks);
 		resync_sink_step(v);
 		verify_sink_step(v);

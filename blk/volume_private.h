@@ -95,7 +95,7 @@ struct volume {
 	struct lacks lacks;		/* what peers may lack; in the order of peers */
 	struct undo undo;
 	struct resync_sink sink;
-	unsigned view_reads;		/* reads of the snapshot in flight */
+	unsigned views;			/* resyncs begun: a read of an earlier one's snapshot is told by it */
 	struct verify verify;
 	struct verify_sink verify_sink;
 	struct cursor apply;		/* of a secondary; the scan of recovery too */

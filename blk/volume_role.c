@@ -183,6 +183,12 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 			 v->meta.resync.source);
 		return -EPERM;
 	}
+	if (resync_running(v) && !call->force) {
+		snprintf(why, WHY_BYTES, "this replica is in the middle of a resync from node %s; wait for its end, promote "
+			 "another node, or go back to LSN %llu with --force", v->meta.resync.source,
+			 (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		return -EPERM;
+	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 		const char *name = p->config->name;
@@ -198,7 +204,8 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 				 name, v->config.name);
 			return -EPERM;
 		}
-		if (peer_connected(p) && p->ahead && !p->rewind && p->end.lsn > v->log.closed.lsn) {
+		if (peer_connected(p) && p->ahead && !p->rewind &&
+		    (resync_running(v) || p->end.lsn > v->log.closed.lsn)) {
 			snprintf(why, WHY_BYTES,
 				 "node %s has %llu bytes of log that this node lacks; wait until they are "
 				 "here, or promote %s",

@@ -107,9 +107,12 @@ enum cli_exit cli_peer(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_divergence(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_resolve(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_verify(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 
 /* The number of a loop device over the volume's mount, or -ENOENT. */
 MUST_CHECK int cli_attached(const struct paths *paths);
+/* Starts the daemon and waits until it is up; why it is not is said on stderr. */
+MUST_CHECK enum cli_exit cli_daemon_start(const struct cli *cli, const char *volume);
 /* Asks for the primary role until it is given, or @seconds are over. */
 enum cli_exit cli_promote_wait(struct cli *cli, const char *volume, bool force, unsigned seconds);
 

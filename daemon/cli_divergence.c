@@ -10,6 +10,8 @@
 #include "cli.h"
 #include "divergence.h"
 
+enum { DROP_WAITS = 100 };	/* 5 s */
+
 /* Static: these are larger than is good for a stack. */
 static struct config config;
 static struct divergence divergence;
@@ -124,14 +126,12 @@ static void partial_print(const struct divergence_export *export)
 	uint64_t exact = export->data_saved / BLOCK_BYTES;
 
 	printf("It is partial: what changed later than LSN %" PRIu64 " was not kept any more.\n"
-	       "  exact      %" PRIu64 " blocks of %d bytes that undo has\n", export->partial, exact, BLOCK_BYTES);
+	       "  exact      %" PRIu64 " blocks of %d bytes that undo has, all %" PRIu64 " that this node had changed "
+	       "among them\n", export->partial, exact, BLOCK_BYTES, divergence.status.blocks);
 	if (export->blocks_saved > exact)
 		printf("  uncertain  %" PRIu64 " blocks, zeros in the image: they were zeros, or changed after that\n",
 		       export->blocks_saved - exact);
 	printf("  uncertain  any other block: as the store is now, which may have changed after that\n");
-	if (export->own_known)
-		printf("  undo has   %" PRIu64 " of the %" PRIu64 " blocks that this node's own records had changed\n",
-		       export->blocks_own_saved, export->blocks_own);
 }
 
 static enum cli_exit divergence_export_to(struct cli *cli, bool force)
@@ -161,12 +161,25 @@ static enum cli_exit divergence_export_to(struct cli *cli, bool force)
 
 /* ---- drop ---------------------------------------------------------------------------------- */
 
+/* The daemon answers when the drop has begun. Its file's space is back a moment later, or, on a large file, not yet. */
+static uint64_t space_wait(void)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+	struct stat st;
+
+	for (unsigned i = 0; i < DROP_WAITS; i++) {
+		if (stat(divergence.path, &st) == 0 && (uint64_t)st.st_blocks * 512 < divergence.space_bytes)
+			return divergence.space_bytes - (uint64_t)st.st_blocks * 512;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 static enum cli_exit divergence_drop(struct cli *cli, bool force)
 {
 	enum cli_exit res = divergence_get(cli);
 	char id[17], space[32];
-	uint64_t left;
-	struct stat st;
+	uint64_t back;
 
 	(void)force;
 	if (res != CLI_DONE)
@@ -175,9 +188,9 @@ static enum cli_exit divergence_drop(struct cli *cli, bool force)
 	res = cli_tell(cli, cli->words[0], json_pack("{s:s,s:s}", "verb", "divergence-drop", "id", id));
 	if (res != CLI_DONE)
 		return res;
-	left = stat(divergence.path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : divergence.space_bytes;
-	size_text(divergence.space_bytes > left ? divergence.space_bytes - left : 0, space);
-	printf("divergence %s: dropped, %s came back\n", id, space);
+	back = space_wait();
+	size_text(back ? back : divergence.space_bytes, space);
+	printf("divergence %s: dropped, %s %s\n", id, space, back ? "came back" : "are coming back");
 	return CLI_DONE;
 }
 

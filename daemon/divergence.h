@@ -27,12 +27,10 @@ struct divergence_export {
 	void *context;
 
 	/* Out, when it is done. */
-	uint64_t blocks_saved;		/* from the slot's file */
+	uint64_t blocks_saved;		/* from the slot's file: all that the node's own records had changed, and
+					 * what was changed since */
 	uint64_t data_saved;		/* bytes of these that are data there; the others are holes: zeros, or, when it
 					 * is partial, perhaps only noted to have changed */
-	uint64_t blocks_own;		/* that the node's own records had changed ... */
-	uint64_t blocks_own_saved;	/* ... and that are among the saved */
-	bool own_known;			/* false: the map of these is damaged */
 	uint64_t partial;		/* as in the status, but at the end */
 	uint64_t data_bytes;		/* in the image; the rest of it is holes */
 };

@@ -42,8 +42,7 @@ struct work {
 	int slot, store, image;
 	uint64_t blocks;
 	uint8_t *data;			/* CHUNK_BYTES */
-	struct page *saved, *again, *own;
-	uint64_t own_loaded;		/* page number + 1 */
+	struct page *saved, *again;
 	char *why;
 };
 
@@ -74,40 +73,27 @@ static bool unit_whole(const struct bitmap_unit *unit, uint64_t index)
 	       checksum_equal(checksum_crc(0, unit, offsetof(struct bitmap_unit, crc)), from_le32(unit->crc));
 }
 
-/* Page @number of the bitmap at @offset of the slot's file. -EBADMSG when it stays damaged, with *unit the first unit
- * that is. */
-static int page_read(struct work *w, uint64_t offset, uint64_t number, struct page *page, uint64_t *unit)
+/* Page @number of the map of saved blocks. */
+static int page_read(struct work *w, uint64_t number, struct page *page)
 {
+	uint64_t offset = undo_saved_offset() + number * BITMAP_PAGE_BYTES, first, last;
+	unsigned bad = 0;
+
 	for (unsigned try = 0; try < PAGE_TRIES; try++) {
-		unsigned i = 0;
-		int res = divergence_pread(w->slot, page, sizeof *page, offset + number * BITMAP_PAGE_BYTES);
+		int res = divergence_pread(w->slot, page, sizeof *page, offset);
 
 		if (res < 0)
-			return res;
-		while (i < PAGE_UNITS && unit_whole(&page->units[i], number * PAGE_UNITS + i))
-			i++;
-		if (i == PAGE_UNITS)
+			return refuse_read(w, res, "undo", w->divergence->path, offset);
+		for (bad = 0; bad < PAGE_UNITS && unit_whole(&page->units[bad], number * PAGE_UNITS + bad); )
+			bad++;
+		if (bad == PAGE_UNITS)
 			return 0;
-		*unit = number * PAGE_UNITS + i;
 		divergence_read_pause();
 	}
-	return -EBADMSG;
-}
-
-static int saved_read(struct work *w, uint64_t number, struct page *page)
-{
-	uint64_t unit = 0, first, last;
-	int res = page_read(w, undo_saved_offset(), number, page, &unit);
-
-	if (res == 0)
-		return 0;
-	if (res != -EBADMSG)
-		return refuse_read(w, res, "undo", w->divergence->path,
-				   undo_saved_offset() + number * BITMAP_PAGE_BYTES);
-	first = unit * BITMAP_UNIT_BITS;
+	first = (number * PAGE_UNITS + bad) * BITMAP_UNIT_BITS;
 	last = min_u64(first + BITMAP_UNIT_BITS, w->blocks) - 1;
-	return divergence_refuse(res, w->why, "undo %s: its map of saved blocks is damaged for blocks %llu to %llu, "
-				 "so nobody knows where these are to be taken from; no image was made",
+	return divergence_refuse(-EBADMSG, w->why, "undo %s: its map of saved blocks is damaged for blocks %llu to "
+				 "%llu, so nobody knows where these are to be taken from; no image was made",
 				 w->divergence->path, (unsigned long long)first, (unsigned long long)last);
 }
 
@@ -148,27 +134,15 @@ static uint64_t slot_data(struct work *w, uint64_t first, uint64_t end)
 	return bytes;
 }
 
-/* What is told in the end. A map of the node's own blocks that is damaged costs only that. */
+/* What is told in the end. */
 static void chunk_count(struct work *w, uint64_t first, uint64_t end)
 {
-	uint64_t unit, number = first / PAGE_BITS;
-
-	if (w->own_loaded != number + 1) {
-		w->own_loaded = number + 1;
-		if (page_read(w, undo_want_offset(w->blocks * BLOCK_BYTES), number, w->own, &unit) < 0) {
-			w->out->own_known = false;
-			memset(w->own, 0, sizeof *w->own);
-		}
-	}
 	for (uint64_t at = first, next; at < end; at = next) {
 		next = run_end(w->again, at, end);
-		if (page_test(w->again, at))
-			w->out->data_saved += slot_data(w, at, next);
-	}
-	for (uint64_t at = first; at < end; at++) {
-		w->out->blocks_saved += page_test(w->again, at);
-		w->out->blocks_own += page_test(w->own, at);
-		w->out->blocks_own_saved += page_test(w->own, at) && page_test(w->again, at);
+		if (!page_test(w->again, at))
+			continue;
+		w->out->blocks_saved += next - at;
+		w->out->data_saved += slot_data(w, at, next);
 	}
 }
 
@@ -256,12 +230,12 @@ static int chunk_write(struct work *w, uint64_t first, uint64_t end)
 static int chunk_export(struct work *w, uint64_t first, uint64_t end)
 {
 	bool zeros;
-	int res = saved_read(w, first / PAGE_BITS, w->saved);
+	int res = page_read(w, first / PAGE_BITS, w->saved);
 
 	if (res == 0)
 		res = chunk_read(w, first, end, &zeros);
 	if (res == 0)
-		res = saved_read(w, first / PAGE_BITS, w->again);
+		res = page_read(w, first / PAGE_BITS, w->again);
 	if (res == 0)
 		res = chunk_late(w, first, end, &zeros);
 	if (res == 0 && !zeros)
@@ -377,8 +351,7 @@ static int memory_take(struct work *w)
 	w->data = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
 	w->saved = aligned_alloc(BLOCK_BYTES, sizeof *w->saved);
 	w->again = aligned_alloc(BLOCK_BYTES, sizeof *w->again);
-	w->own = aligned_alloc(BLOCK_BYTES, sizeof *w->own);
-	return w->data && w->saved && w->again && w->own ? 0 : -ENOMEM;
+	return w->data && w->saved && w->again ? 0 : -ENOMEM;
 }
 
 int divergence_export(const struct config *config, const struct divergence *divergence, const char *path,
@@ -392,8 +365,6 @@ int divergence_export(const struct config *config, const struct divergence *dive
 	int res;
 
 	export->blocks_saved = export->data_saved = export->data_bytes = 0;
-	export->blocks_own = export->blocks_own_saved = 0;
-	export->own_known = true;
 	if (strlen(path) >= PATH_MAX)
 		return divergence_refuse(-ENAMETOOLONG, why, "image %.200s: the path is too long", path);
 	snprintf(part, sizeof part, "%s.part", path);
@@ -409,6 +380,5 @@ int divergence_export(const struct config *config, const struct divergence *dive
 	free(w.data);
 	free(w.saved);
 	free(w.again);
-	free(w.own);
 	return res;
 }

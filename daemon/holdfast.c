@@ -41,6 +41,8 @@ static const struct cli_verb verbs[] = {
 	  cli_resolve, false },
 	{ "verify", "VOLUME [--repair] [--peer NODE] [--wait]", "compare the peers' blocks with ours",
 	  cli_verify, false },
+	{ "replace", "VOLUME [--force]", "make this node's lost replica anew and start it, for a peer to fill",
+	  cli_replace, false },
 	{ "completion", "", "print a completion script for bash", cli_completion, true },
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };

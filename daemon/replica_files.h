@@ -38,4 +38,12 @@ void replica_files_list(struct replica_files *files, struct volume_config *volum
  * and what had been made is removed. @config->volume.geometry has been checked. Takes seconds. */
 MUST_CHECK int replica_files_create(const struct config *config, char why[WHY_BYTES]);
 
+enum { REPLICA_ENDING_BYTES = 32 };
+
+/* Makes room for a new replica where there may be parts of an old one: its files get names that end in @ending
+ * (".old-TIME"); of a device the first and last MiB are zeroed. How many files were renamed; -EBUSY when a daemon has
+ * one of them, and then nothing was touched; other -errno, with one sentence in @why, and then some may have been. */
+MUST_CHECK int replica_files_set_aside(const struct config *config, char ending[REPLICA_ENDING_BYTES],
+				       char why[WHY_BYTES]);
+
 #endif

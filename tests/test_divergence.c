@@ -27,7 +27,7 @@ struct place {
 	struct divergence_export export;
 	int store, slot;		/* of slot 1 */
 	uint64_t generation;
-	struct bitmap_unit saved[BLOCKS / UNIT_BITS + 1], want[BLOCKS / UNIT_BITS + 1];
+	struct bitmap_unit saved[BLOCKS / UNIT_BITS + 1];
 	uint32_t (*expected)[BLOCKS];	/* what each block of the image begins with */
 };
 
@@ -88,16 +88,16 @@ static void header_put(struct place *p, int slot, uint64_t id, enum undo_kind ki
 	close(fd);
 }
 
-/* Sets the bit in the map at @offset of slot 1's file. */
-static void bit_put(struct place *p, struct bitmap_unit *map, uint64_t offset, uint64_t block)
+/* Sets the bit of @block in slot 1's map of saved blocks. */
+static void bit_put(struct place *p, uint64_t block)
 {
-	struct bitmap_unit *unit = &map[block / UNIT_BITS];
+	struct bitmap_unit *unit = &p->saved[block / UNIT_BITS];
 	le64 *word = &unit->words[block % UNIT_BITS / 64];
 
 	*word = to_le64(from_le64(*word) | 1ull << block % 64);
 	unit->index = to_le32((uint32_t)(block / UNIT_BITS) + 1);
 	unit->crc = to_le32(checksum_crc(0, unit, offsetof(struct bitmap_unit, crc)));
-	put(p->slot, unit, sizeof *unit, offset + block / UNIT_BITS * sizeof *unit);
+	put(p->slot, unit, sizeof *unit, undo_saved_offset() + block / UNIT_BITS * sizeof *unit);
 }
 
 /* Block @block is changed in the store, as the engine does it: its old bytes, its bit, then the store. */
@@ -105,7 +105,7 @@ static void block_change(struct place *p, uint64_t block, uint32_t tag)
 {
 	if ((*p->expected)[block])	/* a hole is kept as one */
 		block_put(p->slot, undo_data_offset(volume_bytes) + block * BLOCK_BYTES, (*p->expected)[block]);
-	bit_put(p, p->saved, undo_saved_offset(), block);
+	bit_put(p, block);
 	block_put(p->store, block * BLOCK_BYTES, tag);
 }
 
@@ -274,16 +274,11 @@ static void divergence_image_is_the_volume_before_each_change(void **state)
 	}
 	for (unsigned i = 0; i < sizeof changed / sizeof changed[0]; i++)
 		block_change(p, changed[i], 0xffff0000);
-	bit_put(p, p->want, undo_want_offset(volume_bytes), 7);
-	bit_put(p, p->want, undo_want_offset(volume_bytes), 8);
 	if (export(p) < 0)
 		fail_msg("%s", p->why);
 	assert_image(p);
 	assert_int_equal(p->export.blocks_saved, sizeof changed / sizeof changed[0]);
 	assert_int_equal(p->export.data_saved, 4 * BLOCK_BYTES);
-	assert_int_equal(p->export.blocks_own, 2);
-	assert_int_equal(p->export.blocks_own_saved, 1);
-	assert_true(p->export.own_known);
 	assert_int_equal(p->export.partial, 0);
 	assert_int_equal(stat(p->image, &st), 0);
 	assert_true((uint64_t)st.st_blocks * 512 < volume_bytes / 4);		/* holes stay holes */
@@ -317,14 +312,13 @@ static void divergence_with_a_damaged_map_is_refused(void **state)
 	assert_int_equal(export(p), -EBADMSG);
 	assert_non_null(strstr(p->why, "blocks 4032 to 8063"));
 	assert_no_image(p);
-	bit_put(p, p->saved, undo_saved_offset(), 5000);		/* another unit's bytes, whole as they are */
+	bit_put(p, 5000);		/* another unit's bytes, whole as they are */
 	put(p->slot, &p->saved[1], sizeof p->saved[1], undo_saved_offset());
 	assert_int_equal(export(p), -EBADMSG);
 	assert_non_null(strstr(p->why, "blocks 0 to 4031"));
 	put(p->slot, &p->saved[0], sizeof p->saved[0], undo_saved_offset());
-	put(p->slot, "x", 1, undo_want_offset(volume_bytes) + 9);	/* this one is for telling only */
+	put(p->slot, "x", 1, undo_want_offset(volume_bytes) + 9);	/* that map is none of ours */
 	assert_int_equal(export(p), 0);
-	assert_false(p->export.own_known);
 	assert_image(p);
 }
 

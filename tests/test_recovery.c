@@ -67,7 +67,7 @@ static struct rig *rig_new(uint32_t block)
 
 	r->world = world_new(test_seed_first(1));
 	r->machine = world_machine(r->world, "a");
-	r->config = (struct volume_config){ .geometry = g, .name = "v", .memory_bytes = 5 << 20, .min_copies = 1,
+	r->config = (struct volume_config){ .geometry = g, .name = "v", .memory_bytes = 7 << 20, .min_copies = 1,
 					    .peer_timeout_ns = SECONDS };
 	r->config.store = machine_disk(r->machine, g.volume_bytes);
 	r->config.journal = machine_disk(r->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);

@@ -293,7 +293,7 @@ static void replica_files_may_be_empty_devices_but_for_undo(void **state)
 {
 	struct place *p = *state;
 	static const char bytes[256 << 10];
-	char device[64] = "", command[128], undo[PATH_MAX];
+	char device[64] = "", command[128], undo[PATH_MAX], ending[REPLICA_ENDING_BYTES];
 	int fd;
 
 	if (geteuid() != 0 || loop_device(p, device) < 0)
@@ -304,6 +304,9 @@ static void replica_files_may_be_empty_devices_but_for_undo(void **state)
 	remove_files(p);
 	assert_int_equal(replica_files_create(&p->config, p->why), -EEXIST);	/* there is a header now */
 	assert_non_null(strstr(p->why, "holds data"));
+	assert_int_equal(replica_files_set_aside(&p->config, ending, p->why), 0);
+	assert_int_equal(replica_files_create(&p->config, p->why), 0);
+	remove_files(p);
 	p->config.volume.geometry.journal_bytes = 64 << 20;
 	assert_int_equal(replica_files_create(&p->config, p->why), -EINVAL);
 	snprintf(p->config.journal, PATH_MAX, "%s/journal", p->dir);
@@ -336,6 +339,34 @@ static void replica_files_may_be_empty_devices_but_for_undo(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static void replica_files_are_set_aside_with_all_that_is_in_them(void **state)
+{
+	struct place *p = *state;
+	char ending[2][REPLICA_ENDING_BYTES], path[PATH_MAX + REPLICA_ENDING_BYTES];
+	struct replica_files mine;
+	ino_t store;
+
+	assert_int_equal(replica_files_set_aside(&p->config, ending[0], p->why), 0);
+	assert_int_equal(replica_files_create(&p->config, p->why), 0);
+	store = stat_of(p->config.store).st_ino;
+	assert_int_equal(replica_files_open(&mine, &p->config, p->why), 0);
+	assert_int_equal(replica_files_set_aside(&p->config, ending[0], p->why), -EBUSY);
+	assert_int_equal(stat_of(p->config.store).st_ino, store);
+	replica_files_close(&mine);
+	assert_opens_as(p, 0);
+	assert_int_equal(replica_files_set_aside(&p->config, ending[0], p->why), REPLICA_FILES);
+	assert_opens_as(p, -ENOENT);
+	snprintf(path, sizeof path, "%s%s", p->config.store, ending[0]);
+	assert_int_equal(stat_of(path).st_ino, store);
+	assert_int_equal(replica_files_create(&p->config, p->why), 0);
+	unlink(p->config.meta);
+	assert_int_equal(replica_files_set_aside(&p->config, ending[1], p->why), REPLICA_FILES - 1);
+	assert_string_not_equal(ending[0], ending[1]);	/* in the same second, perhaps */
+	assert_int_equal(stat_of(path).st_ino, store);
+	assert_int_equal(replica_files_create(&p->config, p->why), 0);
+	assert_opens_as(p, 0);
+}
+
 #define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
@@ -346,6 +377,7 @@ static const struct CMUnitTest tests[] = {
 	FACT(replica_files_of_the_wrong_size_are_refused),
 	FACT(replica_files_of_the_wrong_kind_are_refused),
 	FACT(replica_store_of_another_volume_is_refused),
+	FACT(replica_files_are_set_aside_with_all_that_is_in_them),
 	FACT(replica_files_may_be_empty_devices_but_for_undo),
 };
 TEST_GROUP(replica_files, tests)

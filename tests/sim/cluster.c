@@ -26,14 +26,21 @@ static void node_print(const struct volume *v)
 		(unsigned long long)v->pool.free_count, (unsigned long long)v->pool.clean_count, v->destage.state,
 		(unsigned long long)v->waiting_count, (unsigned long long)v->ack_count, v->change.step,
 		v->source ? v->source->config->name : "none");
+	fprintf(stderr, "   floor %llu, lacks step %d; resync sink step %d%s%s; undo %s%s\n",
+		(unsigned long long)v->journal.floor, v->lacks.step, v->sink.step, resync_running(v) ? ", running" : "",
+		resync_readable(v) ? ", readable" : "", undo_idle(&v->undo) ? "idle" : "busy",
+		undo_recording(&v->undo) ? ", recording" : "");
 	for (unsigned i = 0; i < v->peer_count; i++)
 		fprintf(stderr,
 			"   peer %s: %s %s; received %llu written %llu durable %llu applied %llu; cursor "
-			"%llu%s\n",
+			"%llu%s; source step %d, %llu bits, known %llu covers %llu marked %llu\n",
 			v->peers[i].config->name, peer_state_text(v->peers[i].state), v->peers[i].why,
 			(unsigned long long)v->peers[i].received, (unsigned long long)v->peers[i].written,
 			(unsigned long long)v->peers[i].durable, (unsigned long long)v->peers[i].applied,
-			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "");
+			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "", v->peers[i].give.step,
+			(unsigned long long)v->lacks.at[i].bits.count,
+			(unsigned long long)v->lacks.at[i].place->known, (unsigned long long)v->lacks.at[i].place->covers,
+			(unsigned long long)v->lacks.at[i].place->marked);
 }
 
 void cluster_breach(struct cluster *c, const char *format, ...)
@@ -300,7 +307,8 @@ int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool 
 	static void (*const verbs[])(struct volume *, struct volume_call *) = {
 		[CLUSTER_PROMOTE] = volume_promote, [CLUSTER_DEMOTE] = volume_demote,
 		[CLUSTER_FAILOVER] = volume_failover, [CLUSTER_SWITCHOVER] = volume_switchover,
-		[CLUSTER_CLOSE] = volume_close,
+		[CLUSTER_CLOSE] = volume_close, [CLUSTER_RESOLVE] = volume_resolve,
+		[CLUSTER_DROP] = volume_divergence_drop,
 	};
 	struct node *n = &c->nodes[node];
 	uint64_t until = world_now(c->world) + limit_ns;
@@ -311,6 +319,9 @@ int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool 
 		return -EBUSY;
 	c->call = (struct volume_call){ .done = called, .force = force };
 	strcpy(c->call.node, node_names[target]);
+	for (unsigned i = UNDO_SLOTS; i > 0 && verb == CLUSTER_DROP; i--)
+		if (n->volume->undo.slots[i - 1].kind == UNDO_DIVERGENCE)
+			c->call.id = from_le64(n->volume->undo.slots[i - 1].header.id);
 	c->call_busy = true;
 	c->call_node = node;
 	verbs[verb](n->volume, &c->call);
@@ -473,7 +484,7 @@ static bool converged(struct cluster *c)
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		const struct volume *v = c->nodes[i].volume;
 
-		if (!v || v->state != VOLUME_OPEN || v->applied != p->log.end.lsn ||
+		if (!v || v->state != VOLUME_OPEN || v->applied != p->log.end.lsn || resync_running(v) ||
 		    memcmp(v->log.closed.hash, p->log.closed.hash, HASH_BYTES))
 			return false;
 	}
@@ -514,6 +525,59 @@ void cluster_heal(struct cluster *c)
 	}
 }
 
+void cluster_wipe(struct cluster *c, unsigned node)
+{
+	struct node *n = &c->nodes[node];
+	struct geometry g = geometry_of(c, node);
+	uint8_t *meta = malloc(META_BYTES), header[JOURNAL_HEADER_BYTES];
+
+	CHECK(!n->volume);
+	world_note(c->world, "node %s gets new disks", node_names[node]);
+	machine_disk_erase(n->machine, n->store);
+	machine_disk_erase(n->machine, n->journal);
+	machine_disk_erase(n->machine, n->meta);
+	machine_disk_erase(n->machine, n->bitmap);
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		machine_disk_erase(n->machine, n->undo[i]);
+	replica_format(&g, meta, header);
+	machine_disk_write_now(n->machine, n->meta, 0, meta, META_BYTES);
+	machine_disk_write_now(n->machine, n->journal, 0, header, sizeof header);
+	free(meta);
+	n->cover_acked = n->cover_flushed = n->solid = 0;
+	n->received = n->written = n->durable = n->applied = 0;
+}
+
+static void operate_on(struct cluster *c, unsigned node)
+{
+	struct volume *v = c->nodes[node].volume;
+	int primary = cluster_primary(c);
+	unsigned divergences = 0;
+
+	if (!v || v->state != VOLUME_OPEN)
+		return;
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		divergences += v->undo.slots[i].kind == UNDO_DIVERGENCE;
+	if (divergences >= UNDO_SLOTS - 1)
+		cluster_call(c, node, CLUSTER_DROP, false, node, 10 * SECONDS);
+	for (unsigned i = 0; i < PEERS_MAX && (v = c->nodes[node].volume) && i < v->peer_count; i++) {
+		unsigned other = (unsigned)(v->peers[i].config->name[0] - 'a');
+
+		if (v->peers[i].state == PEER_SPLIT && primary == (int)other)
+			cluster_call(c, node, CLUSTER_RESOLVE, false, other, 10 * SECONDS);
+		else if (v->peers[i].state == PEER_SPLIT &&
+			 (primary == (int)node || (primary < 0 && memcmp(history_last(&v->history)->uuid, c->newest_uuid, UUID_BYTES) == 0)))
+			cluster_call(c, node, CLUSTER_RESOLVE, false, node, 10 * SECONDS);
+	}
+}
+
+void cluster_operate(struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		operate_on(c, i);
+	for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
+		cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
+}
+
 void cluster_settle(struct cluster *c)
 {
 	uint64_t limit = world_now(c->world) + 120 * SECONDS;
@@ -526,8 +590,7 @@ void cluster_settle(struct cluster *c)
 		for (unsigned i = 0; i < c->options.nodes; i++)
 			if (c->nodes[i].open_result < 0)
 				cluster_breach(c, "node %s does not open: %s", node_names[i], c->nodes[i].open.why);
-		for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
-			cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
+		cluster_operate(c);
 		if (world_now(c->world) > limit)
 			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
 				       (unsigned long long)cluster_load_left(c));

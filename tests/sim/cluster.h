@@ -53,12 +53,17 @@ void cluster_crash(struct cluster *c, unsigned node, bool power);
 /* Plans a crash at that disk op of the node (machine_disk_ops()); cluster_step() carries it out. */
 void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool power);
 
-enum cluster_verb { CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE };
+enum cluster_verb {
+	CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE,
+	CLUSTER_RESOLVE,		/* keep @target */
+	CLUSTER_DROP,			/* the oldest divergence */
+};
 /* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */
 int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
 		 uint64_t limit_ns);
 const char *cluster_why(struct cluster *c);				/* of the last cluster_call() */
 
+bool cluster_on_lineage(struct cluster *c, unsigned node);		/* its log is a part of the newest primary's */
 int cluster_primary(struct cluster *c);					/* index, or -1 */
 
 /* Clients send @requests more, as many as CLIENT_REQUESTS at once, to whoever is primary. */
@@ -69,6 +74,11 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
+/* The node's disks are replaced by empty ones; it is down. What it had acknowledged for others is gone. */
+void cluster_wipe(struct cluster *c, unsigned node);
+/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops divergences
+ * before they fill all slots, has one promoted when nobody is primary. */
+void cluster_operate(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);
 /* Heals, has a node promoted if none is primary, and runs until the load is answered and all nodes show the same log;

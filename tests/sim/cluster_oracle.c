@@ -204,9 +204,25 @@ void oracle_observe(struct cluster *c)
 	}
 }
 
+/* What readers of a node in the middle of a resync see: the volume as of its snapshot. */
+static bool view_on_lineage(struct cluster *c, const struct volume *v)
+{
+	uint64_t lsn, i;
+
+	if (!resync_readable(v))
+		return false;
+	lsn = from_le64(v->sink.slot->header.lsn);
+	i = lineage_at(c, lsn);
+	return lsn > 0 && i > 0 && c->lineage[i - 1].end == lsn &&
+	       memcmp(c->lineage[i - 1].hash_after, v->sink.slot->header.hash, HASH_BYTES) == 0;
+}
+
 static bool on_lineage(struct cluster *c, const struct volume *v)
 {
 	uint64_t i;
+
+	if (v->state == VOLUME_OPEN && resync_running(v))
+		return view_on_lineage(c, v);
 
 	if (v->state != VOLUME_OPEN || v->applied > lineage_end(c))
 		return false;
@@ -220,6 +236,14 @@ static bool on_lineage(struct cluster *c, const struct volume *v)
 		return true;
 	i = lineage_at(c, v->applied);
 	return i > 0 && c->lineage[i - 1].end == v->applied;
+}
+
+bool cluster_on_lineage(struct cluster *c, unsigned node)
+{
+	struct volume *v = c->nodes[node].volume;
+
+	oracle_observe(c);
+	return v && on_lineage(c, v);
 }
 
 /* Not what the primary believes, but what those nodes had in their own memory and journals. */
@@ -254,7 +278,7 @@ void oracle_acked(struct cluster *c, const struct client *client)
 		uint8_t want[CLIENT_BYTES_MAX];
 
 		oracle_observe(c);
-		if (n->rotten || !on_lineage(c, v))
+		if (n->rotten || !on_lineage(c, v) || r->lsn > lineage_end(c))
 			return;
 		lineage_bytes(c, r->lsn, r->offset, r->len, want);
 		if (memcmp(want, r->buffer + r->offset % BLOCK_BYTES, r->len))
@@ -301,7 +325,12 @@ static const uint8_t *peek(struct node *n, uint64_t block)
 {
 	static const uint8_t zeros[BLOCK_BYTES];
 	const struct page *page = pool_find(&n->volume->pool, block);
+	struct volume *v = n->volume;
 
+	if (resync_running(v) && bitmap_test(&v->sink.slot->saved, block))
+		return machine_disk_data(n->machine, v->sink.slot->file) + undo_block_offset(&v->undo, block);
+	if (resync_running(v))
+		return machine_disk_data(n->machine, n->store) + block * BLOCK_BYTES;
 	if (page && page->state != PAGE_LOADING)
 		return page->data;
 	if (!page && pool_in_hole(&n->volume->pool, block))
@@ -313,11 +342,13 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 {
 	uint8_t want[BLOCK_BYTES];
 	const uint8_t *have = peek(n, block);
+	struct volume *v = n->volume;
 	unsigned at = 0;
 
 	if (n->rotten)
 		return;
-	lineage_bytes(c, n->volume->applied, block * BLOCK_BYTES, BLOCK_BYTES, want);
+	lineage_bytes(c, resync_running(v) ? from_le64(v->sink.slot->header.lsn) : v->applied, block * BLOCK_BYTES,
+		      BLOCK_BYTES, want);
 	if (memcmp(have, want, BLOCK_BYTES) == 0)
 		return;
 	while (have[at] == want[at])
@@ -339,7 +370,9 @@ void oracle_check_some(struct cluster *c)
 			continue;
 		}
 		slowest = min_u64(slowest, n->volume->applied);
-		if (n->volume->history.count &&
+		if (resync_readable(n->volume))
+			slowest = min_u64(slowest, from_le64(n->volume->sink.slot->header.lsn));
+		if (n->volume->history.count && n->volume->sink.step != SINK_JUMP &&
 		    from_le64(history_last(&n->volume->history)->start) >= n->volume->log.end.lsn)
 			cluster_breach(c, "node %u knows an epoch that is not in its log", i);
 		/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody

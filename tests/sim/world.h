@@ -134,6 +134,8 @@ uint64_t machine_disk_size(struct machine *machine, int disk);
  * range inside the disk. */
 void machine_disk_write_now(struct machine *machine, int disk, uint64_t offset, const void *data,
 			    uint64_t len);
+/* Another disk in its place: holes. The machine is down. */
+void machine_disk_erase(struct machine *machine, int disk);
 /* Replaces the disk's fault; NULL heals it. A failed read leaves junk, a failed write may have
  * written any sectors. A failed sync leaves all as it was, or makes it durable, or drops some of it
  * for good: it can be read until the power goes, and no later sync saves it. */

@@ -308,6 +308,24 @@ void machine_disk_write_now(struct machine *machine, int id, uint64_t offset, co
 		disk_change_durable(disk, offset, len, data);
 }
 
+static void image_erase(struct image *image, const struct disk *disk)
+{
+	munmap(image->data, disk->bytes);
+	munmap(image->allocated, disk_bitmap_bytes(disk));
+	*image = (struct image){ map_new(disk->bytes), map_new(disk_bitmap_bytes(disk)) };
+}
+
+void machine_disk_erase(struct machine *machine, int id)
+{
+	struct disk *disk = disk_get(machine, id);
+	struct list *link;
+
+	while ((link = list_first(&disk->changes)))
+		change_free(disk, list_entry(link, struct change, link));
+	image_erase(&disk->cache, disk);
+	image_erase(&disk->durable, disk);
+}
+
 /* Makes the changes up to @mark durable; of a sync that fails, drops each with a chance of
  * @lost_of_256. */
 static void disk_sync(struct disk *disk, uint64_t mark, uint64_t lost_of_256)
