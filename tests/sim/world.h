@@ -123,6 +123,8 @@ struct disk_fault {
  * crashes. Ops must be aligned to SECTOR_BYTES, or to what machine_disk_set_block() says. Reads end
  * at the end of the disk, writes past it fail with -ENOSPC. */
 int machine_disk(struct machine *machine, uint64_t bytes);
+/* Another disk of the same size takes its place: holes, nothing fails. The machine is down. */
+void machine_disk_replace(struct machine *machine, int disk);
 void machine_disk_set_block(struct machine *machine, int disk, uint64_t block);
 void machine_disk_set_timing(struct machine *machine, int disk, const struct disk_timing *timing);
 /* What reads see, until the next event. Not for writing. */
