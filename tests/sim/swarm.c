@@ -235,11 +235,7 @@ static bool play_absence(struct swarm *s)
 	return true;
 }
 
-static bool play_wipe(struct swarm *s)
-{
-	(void)s;
-	return false;
-}
+static bool play_wipe(struct swarm *s) { return cluster_replace(s->c, any_node(s)); }
 
 static bool play_failover(struct swarm *s)
 {
