@@ -16,6 +16,10 @@
 #include "world.h"
 
 enum { CLUSTER_NODES_MAX = 8, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
+/* Whether a node that fell out of the journal, or that a forced promotion has left behind, comes back by itself (after
+ * a split brain: once the operator has said whose history is kept). Until then it stays as it is, a prefix of what its
+ * history names, and all others must converge. */
+enum { CLUSTER_RESYNCS = 0 };
 
 struct cluster;
 

@@ -7,9 +7,9 @@
 
 #include "cluster_inside.h"
 
-/* Whether a node that fell out of the journal, or that a forced promotion has left behind, comes back by itself. Until
- * then it stays as it is and says why, and all others must converge. */
-enum { ENGINE_RESYNCS = 0 };
+/* NULL as long as the engine has none of them. */
+extern __typeof__(volume_resolve) volume_resolve __attribute__((weak));
+extern __typeof__(volume_divergence_drop) volume_divergence_drop __attribute__((weak));
 
 /* ---- mending ---- */
 
@@ -105,12 +105,60 @@ static bool has_more(const struct node *a, const struct node *b)
 	return number != other ? number > other : a->volume->log.closed.lsn > b->volume->log.closed.lsn;
 }
 
+/* Whose history is kept is a matter of taste. The winner tells the others, or each of these is told. */
+static void resolve_split_brain(struct cluster *c, unsigned keep)
+{
+	bool by_winner = world_random_below(c->world, 2), split = false;
+
+	if (!volume_resolve || !is_open(&c->nodes[keep]))
+		return;
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct volume_call call = { .force = false };
+		unsigned where = by_winner ? keep : i;
+
+		if (!is_open(&c->nodes[i]) || verdict(&c->nodes[i], &c->nodes[keep]) != HISTORY_SPLIT_BRAIN ||
+		    (split && by_winner))
+			continue;
+		strcpy(call.node, cluster_node_names[keep]);
+		split |= cluster_command(c, where, volume_resolve, &call, 10 * SECONDS) == 0;
+	}
+	/* The epoch that is kept need not be the newest. */
+	if (split)
+		c->newest_number = 0;
+}
+
+/* Before their slots run out. */
+static void drop_divergences(struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct volume_call call = { .force = false };
+		struct volume_status status;
+
+		if (!volume_divergence_drop || !is_open(&c->nodes[i]))
+			continue;
+		volume_status(c->nodes[i].volume, &status);
+		if (status.divergence_count + 1 < UNDO_SLOTS)
+			continue;
+		call.id = status.divergences[world_random_below(c->world, status.divergence_count)].id;
+		if (cluster_command(c, i, volume_divergence_drop, &call, 10 * SECONDS) == 0)
+			cover_forget_divergence(&c->nodes[i], call.id);
+	}
+}
+
+static bool any_primary(const struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (cluster_is_primary(&c->nodes[i]))
+			return true;
+	return false;
+}
+
 static void promote_somebody(struct cluster *c)
 {
 	struct node *best = NULL;
 	bool forced = false;
 
-	for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
+	for (unsigned i = 0; !any_primary(c) && i < c->options.nodes; i++)
 		cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct node *n = &c->nodes[i];
@@ -121,7 +169,7 @@ static void promote_somebody(struct cluster *c)
 	for (unsigned i = 0; best && i < c->options.nodes; i++)
 		forced |= is_open(&c->nodes[i]) && &c->nodes[i] != best && left_behind(best, &c->nodes[i]);
 	/* With a node that is left behind not everybody agrees. */
-	if (cluster_primary(c) < 0 && forced)
+	if (!any_primary(c) && forced)
 		cluster_call(c, best->index, CLUSTER_FAILOVER, true, best->index, 10 * SECONDS);
 }
 
@@ -133,33 +181,42 @@ static bool same_log(const struct node *a, const struct node *b)
 	       memcmp(a->volume->log.closed.hash, b->volume->log.closed.hash, HASH_BYTES) == 0;
 }
 
-static bool converged(struct cluster *c)
+/* All are what this primary is, or left behind by it. */
+static bool converged_on(const struct cluster *c, const struct node *p)
 {
-	int primary = cluster_primary(c);
-	const struct node *p;
-
-	if (primary < 0 || cluster_load_left(c) || c->call_busy)
-		return false;
-	p = &c->nodes[primary];
-	if (p->volume->log.closed.lsn != p->volume->log.end.lsn ||
+	if (!cluster_is_primary(p) || p->volume->log.closed.lsn != p->volume->log.end.lsn ||
 	    p->volume->journal.durable != p->volume->log.end.lsn)
 		return false;
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		const struct node *n = &c->nodes[i];
 
-		if (!is_open(n))
+		if (!is_open(n) || n->resyncing)
 			return false;
 		if (same_log(n, p) ? n->volume->applied != p->volume->log.end.lsn
-				   : ENGINE_RESYNCS || !left_behind(p, n))
+				   : CLUSTER_RESYNCS || !left_behind(p, n))
 			return false;
 	}
 	return true;
 }
 
+static const struct node *converged(struct cluster *c)
+{
+	if (cluster_load_left(c) || c->call_busy)
+		return NULL;
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (converged_on(c, &c->nodes[i]))
+			return &c->nodes[i];
+	return NULL;
+}
+
 void cluster_settle(struct cluster *c)
 {
 	uint64_t limit = world_now(c->world) + 120 * SECONDS;
+	unsigned keep = (unsigned)world_random_below(c->world, c->options.nodes);
+	const struct node *winner;
 
+	while (c->nodes[keep].fresh)
+		keep = (keep + 1) % c->options.nodes;
 	cluster_heal(c);
 	/* At least for two ticks: what a full disk refused is tried again at the next one. */
 	do {
@@ -169,15 +226,17 @@ void cluster_settle(struct cluster *c)
 			if (c->nodes[i].open_result < 0)
 				cluster_breach(c, "node %s does not open: %s", cluster_node_names[i],
 					       c->nodes[i].open.why);
-		if (cluster_primary(c) < 0)
+		resolve_split_brain(c, keep);
+		drop_divergences(c);
+		if (!any_primary(c))
 			promote_somebody(c);
 		if (world_now(c->world) > limit)
 			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
 				       (unsigned long long)cluster_load_left(c));
-	} while (!converged(c));
+	} while (!(winner = converged(c)));
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		cluster_check_all(c, i);
-		c->nodes[i].fresh &= !same_log(&c->nodes[i], &c->nodes[cluster_primary(c)]);
+		c->nodes[i].fresh &= !same_log(&c->nodes[i], winner);
 	}
 }
 

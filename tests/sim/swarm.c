@@ -315,8 +315,11 @@ static struct cluster_options any_cluster(struct swarm *s, uint64_t seed)
 /* A life is short and wild, or long and calm, or anything between. */
 static void draw(struct swarm *s)
 {
-	s->on = (unsigned)world_random(s->w) & ((1u << SWARM_FAULT_COUNT) - 1) & ~SWARM_OFF;
+	s->on = (unsigned)world_random(s->w) & ((1u << SWARM_FAULT_COUNT) - 1);
 	s->on |= 1u << SWARM_KILL;
+	/* A node that is left behind for good is no copy. */
+	if (!CLUSTER_RESYNCS && s->on & (1u << SWARM_FAILOVER | 1u << SWARM_ABSENCE | 1u << SWARM_WIPE))
+		s->options.min_copies = 1;
 	s->options.fall_out = s->on & (1u << SWARM_ABSENCE | 1u << SWARM_WIPE);
 	s->rounds = (unsigned)any_size(s, 8, 64);
 	s->pace_ns = any_size(s, 100 * MILLISECONDS, 16 * SECONDS);
