@@ -281,19 +281,13 @@ int cluster_primary(struct cluster *c)
 {
 	int primary = -1;
 
-	/* A primary that was failed over and does not know it yet is none, though its successor be gone. */
+	/* One that was failed over and does not know it yet is none, though its successor be gone. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
-		const struct volume *v = c->nodes[i].volume;
-		const struct epoch_entry *epoch;
+		uint64_t number = cluster_is_primary(&c->nodes[i]) ? history_last_number(&c->nodes[i].volume->history) : 0;
 
-		if (!cluster_is_primary(&c->nodes[i]))
+		if (!number || number < c->newest_number || (number == c->newest_number && primary >= 0))
 			continue;
-		epoch = history_last(&v->history);
-		if (from_le64(epoch->number) < c->newest_number ||
-		    (from_le64(epoch->number) == c->newest_number && memcmp(epoch->uuid, c->newest_uuid, UUID_BYTES)))
-			continue;
-		c->newest_number = from_le64(epoch->number);
-		memcpy(c->newest_uuid, epoch->uuid, UUID_BYTES);
+		c->newest_number = number;
 		primary = (int)i;
 	}
 	return primary;
@@ -310,15 +304,9 @@ static void called(struct volume_call *call, int result)
 	world_note(c->world, "call on %s: %d %s", cluster_node_names[c->call_node], result, call->why);
 }
 
-int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
-		 uint64_t limit_ns)
+int cluster_command(struct cluster *c, unsigned node, void (*verb)(struct volume *v, struct volume_call *call),
+		    const struct volume_call *call, uint64_t limit_ns)
 {
-	static void (*const verbs[])(struct volume *, struct volume_call *) = {
-		[CLUSTER_PROMOTE] = volume_promote, [CLUSTER_DEMOTE] = volume_demote,
-		[CLUSTER_FAILOVER] = volume_failover, [CLUSTER_SWITCHOVER] = volume_switchover,
-		[CLUSTER_CLOSE] = volume_close, [CLUSTER_RESOLVE] = volume_resolve,
-		[CLUSTER_DROP] = volume_divergence_drop,
-	};
 	struct node *n = &c->nodes[node];
 	uint64_t until = world_now(c->world) + limit_ns;
 
@@ -326,23 +314,32 @@ int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool 
 		return -ESHUTDOWN;
 	if (c->call_busy)
 		return -EBUSY;
-	if (verb == CLUSTER_PROMOTE || verb == CLUSTER_FAILOVER)
-		n->force = force;
-	c->call = (struct volume_call){ .done = called, .force = force };
-	strcpy(c->call.node, cluster_node_names[target]);
-	for (unsigned i = UNDO_SLOTS; i > 0 && verb == CLUSTER_DROP; i--)
-		if (n->volume->undo.slots[i - 1].kind == UNDO_DIVERGENCE)
-			c->call.id = from_le64(n->volume->undo.slots[i - 1].header.id);
-	if (verb == CLUSTER_DROP)
-		cover_forget_divergence(n, c->call.id);
+	c->call = *call;
+	c->call.done = called;
 	c->call_busy = true;
 	c->call_node = node;
-	verbs[verb](n->volume, &c->call);
+	verb(n->volume, &c->call);
 	while (c->call_busy && world_now(c->world) < until && cluster_step(c))
 		;
 	if (c->call_busy)
 		return -ETIMEDOUT;
 	return c->call_result;
+}
+
+int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
+		 uint64_t limit_ns)
+{
+	static void (*const verbs[])(struct volume *, struct volume_call *) = {
+		[CLUSTER_PROMOTE] = volume_promote, [CLUSTER_DEMOTE] = volume_demote,
+		[CLUSTER_FAILOVER] = volume_failover, [CLUSTER_SWITCHOVER] = volume_switchover,
+		[CLUSTER_CLOSE] = volume_close,
+	};
+	struct volume_call call = { .force = force };
+
+	if ((verb == CLUSTER_PROMOTE || verb == CLUSTER_FAILOVER) && !c->call_busy)
+		c->nodes[node].force = force;
+	strcpy(call.node, cluster_node_names[target]);
+	return cluster_command(c, node, verbs[verb], &call, limit_ns);
 }
 
 /* ---- clients ---------------------------------------------------------------------------------------- */
@@ -402,10 +399,12 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 	volume_submit(c->nodes[node].volume, r);
 }
 
-/* As long as no node falls out of the journal: what comes after that is a resync. */
+/* As long as no node falls out of the journal: what comes after that is a resync. One that is on another branch has
+ * nothing to lose there. */
 static bool clients_wait(struct cluster *c, unsigned primary)
 {
-	uint64_t busy = CLIENT_BYTES_MAX;
+	const struct node *p = &c->nodes[primary];
+	uint64_t busy = CLIENT_BYTES_MAX, end = p->volume->log.end.lsn;
 
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		busy += c->clients[i].busy ? 2 * c->clients[i].request.len : 0;	/* pads, and chunks */
@@ -414,7 +413,8 @@ static bool clients_wait(struct cluster *c, unsigned primary)
 
 		if (n->volume && n->volume->state == VOLUME_OPEN)
 			n->solid = n->volume->journal.durable;
-		if (c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
+		if (end + busy - n->solid > c->options.journal_bytes / 2 &&
+		    path_holds(p->branch, end, n->branch, n->solid))
 			return true;
 	}
 	return false;

@@ -57,8 +57,6 @@ void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool p
 
 enum cluster_verb {
 	CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE,
-	CLUSTER_RESOLVE,		/* keep @target */
-	CLUSTER_DROP,			/* the oldest divergence */
 };
 /* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */
 int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,

@@ -63,7 +63,6 @@ struct cluster {
 	uint64_t load_left, acked;
 	uint64_t still_since, still_events;	/* time, and how many events have run since it moved */
 	uint64_t newest_number;		/* of all epochs that had a primary */
-	uint8_t newest_uuid[UUID_BYTES];
 	struct volume_call call;
 	bool call_busy;
 	unsigned call_node;
@@ -76,6 +75,9 @@ extern const char *const cluster_node_names[CLUSTER_NODES_MAX];
 /* What writes of @node wait for at @peer. */
 enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsigned peer);
 bool cluster_is_primary(const struct node *n);
+/* As cluster_call(), for any call of the volume: @call says all but its done(). */
+int cluster_command(struct cluster *c, unsigned node, void (*verb)(struct volume *v, struct volume_call *call),
+		    const struct volume_call *call, uint64_t limit_ns);
 void node_format(struct cluster *c, struct node *n);
 
 /* cluster_oracle.c */

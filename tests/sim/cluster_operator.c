@@ -69,6 +69,13 @@ bool cluster_replace(struct cluster *c, unsigned node)
 
 static bool is_open(const struct node *n) { return n->volume && n->volume->state == VOLUME_OPEN; }
 
+/* How @n stands to the history of @other. */
+static enum history_verdict verdict(const struct node *n, const struct node *other)
+{
+	return history_compare(&n->volume->history, &n->volume->log.closed, &other->volume->history,
+			       &other->volume->log.closed).verdict;
+}
+
 /* Newer epoch first, then more log. */
 static bool has_more(const struct node *a, const struct node *b)
 {
@@ -77,7 +84,61 @@ static bool has_more(const struct node *a, const struct node *b)
 	return number != other ? number > other : a->volume->log.closed.lsn > b->volume->log.closed.lsn;
 }
 
-static struct node *best_of(struct cluster *c)
+/* Whose history is kept is a matter of taste. The winner tells the others, or each of these is told. */
+static void resolve_split_brain(struct cluster *c, unsigned keep)
+{
+	bool by_winner = world_random_below(c->world, 2), split = false;
+
+	if (!is_open(&c->nodes[keep]))
+		return;
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct volume_call call = { .force = false };
+		unsigned where = by_winner ? keep : i;
+
+		if (!is_open(&c->nodes[i]) || verdict(&c->nodes[i], &c->nodes[keep]) != HISTORY_SPLIT_BRAIN ||
+		    (split && by_winner))
+			continue;
+		strcpy(call.node, cluster_node_names[keep]);
+		split |= cluster_command(c, where, volume_resolve, &call, 10 * SECONDS) == 0;
+	}
+	/* The epoch that is kept need not be the newest. */
+	if (split)
+		c->newest_number = 0;
+}
+
+/* Before their slots run out. */
+static void drop_divergences(struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct volume_call call = { .force = false };
+		struct volume_status status;
+
+		if (!is_open(&c->nodes[i]))
+			continue;
+		volume_status(c->nodes[i].volume, &status);
+		if (status.divergence_count + 1 < UNDO_SLOTS)
+			continue;
+		call.id = status.divergences[world_random_below(c->world, status.divergence_count)].id;
+		if (cluster_command(c, i, volume_divergence_drop, &call, 10 * SECONDS) == 0)
+			cover_forget_divergence(&c->nodes[i], call.id);
+	}
+}
+
+static bool any_primary(const struct cluster *c)
+{
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (cluster_is_primary(&c->nodes[i]))
+			return true;
+	return false;
+}
+
+static void promote_somebody(struct cluster *c)
+{
+	for (unsigned i = 0; !any_primary(c) && i < c->options.nodes; i++)
+		cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
+}
+
+void cluster_operate(struct cluster *c)
 {
 	struct node *best = NULL;
 
@@ -87,39 +148,10 @@ static struct node *best_of(struct cluster *c)
 		if (is_open(n) && !n->fresh && !resync_running(n->volume) && (!best || has_more(n, best)))
 			best = n;
 	}
-	return best;
-}
-
-/* Of a split brain that it is in: the primary is kept, or who has more. */
-static void resolve(struct cluster *c, struct node *n, const struct peer *p)
-{
-	struct node *other = &c->nodes[p->config->name[0] - 'a'];
-	int primary = cluster_primary(c);
-	bool self = primary == (int)n->index || (primary < 0 && is_open(other) && has_more(n, other));
-
-	if (primary == (int)other->index || self)
-		cluster_call(c, n->index, CLUSTER_RESOLVE, false, self ? n->index : other->index, 10 * SECONDS);
-}
-
-void cluster_operate(struct cluster *c)
-{
-	struct node *best;
-
-	for (unsigned i = 0; i < c->options.nodes; i++) {
-		struct node *n = &c->nodes[i];
-		unsigned kept = 0;
-
-		for (unsigned slot = 0; is_open(n) && slot < UNDO_SLOTS; slot++)
-			kept += n->volume->undo.slots[slot].kind == UNDO_DIVERGENCE;
-		if (kept == UNDO_SLOTS - 1)
-			cluster_call(c, i, CLUSTER_DROP, false, i, 10 * SECONDS);
-		for (unsigned p = 0; is_open(n) && p < n->volume->peer_count; p++)
-			if (n->volume->peers[p].state == PEER_SPLIT)
-				resolve(c, n, &n->volume->peers[p]);
-	}
-	best = best_of(c);
-	if (cluster_primary(c) < 0 && best)
-		cluster_call(c, best->index, CLUSTER_PROMOTE, false, best->index, 10 * SECONDS);
+	if (best)
+		resolve_split_brain(c, best->index);
+	drop_divergences(c);
+	promote_somebody(c);
 }
 
 /* ---- the end ---- */
@@ -130,32 +162,41 @@ static bool same_log(const struct node *a, const struct node *b)
 	       memcmp(a->volume->log.closed.hash, b->volume->log.closed.hash, HASH_BYTES) == 0;
 }
 
-static bool converged(struct cluster *c)
+/* All are what this primary is. */
+static bool converged_on(const struct cluster *c, const struct node *p)
 {
-	int primary = cluster_primary(c);
-	const struct node *p;
-
-	if (primary < 0 || cluster_load_left(c) || c->call_busy)
-		return false;
-	p = &c->nodes[primary];
-	if (p->volume->log.closed.lsn != p->volume->log.end.lsn ||
+	if (!cluster_is_primary(p) || p->volume->log.closed.lsn != p->volume->log.end.lsn ||
 	    p->volume->journal.durable != p->volume->log.end.lsn)
 		return false;
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		const struct node *n = &c->nodes[i];
 
-		if (!is_open(n))
+		if (!is_open(n) || n->resyncing)
 			return false;
-		if (!same_log(n, p) || n->volume->applied != p->volume->log.end.lsn || resync_running(n->volume))
+		if (!same_log(n, p) || n->volume->applied != p->volume->log.end.lsn)
 			return false;
 	}
 	return true;
 }
 
+static const struct node *converged(struct cluster *c)
+{
+	if (cluster_load_left(c) || c->call_busy)
+		return NULL;
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (converged_on(c, &c->nodes[i]))
+			return &c->nodes[i];
+	return NULL;
+}
+
 void cluster_settle(struct cluster *c)
 {
 	uint64_t limit = world_now(c->world) + 120 * SECONDS;
+	unsigned keep = (unsigned)world_random_below(c->world, c->options.nodes);
+	const struct node *winner;
 
+	while (c->nodes[keep].fresh)
+		keep = (keep + 1) % c->options.nodes;
 	cluster_heal(c);
 	/* At least for two ticks: what a full disk refused is tried again at the next one. */
 	do {
@@ -165,14 +206,16 @@ void cluster_settle(struct cluster *c)
 			if (c->nodes[i].open_result < 0)
 				cluster_breach(c, "node %s does not open: %s", cluster_node_names[i],
 					       c->nodes[i].open.why);
-		cluster_operate(c);
+		resolve_split_brain(c, keep);
+		drop_divergences(c);
+		promote_somebody(c);
 		if (world_now(c->world) > limit)
 			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
 				       (unsigned long long)cluster_load_left(c));
-	} while (!converged(c));
+	} while (!(winner = converged(c)));
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		cluster_check_all(c, i);
-		c->nodes[i].fresh &= !same_log(&c->nodes[i], &c->nodes[cluster_primary(c)]);
+		c->nodes[i].fresh &= !same_log(&c->nodes[i], winner);
 	}
 }
 
