@@ -12,6 +12,7 @@ static void assert_slot_is_partial_or_gives_the_old_store(struct undo_rig *r, bo
 {
 	uint64_t partial = from_le64(r->slot->header.partial);
 	const uint8_t *store = machine_disk_data(r->machine, r->store);
+	const uint8_t *slot = machine_disk_data(r->machine, r->slot->file) + undo_block_offset(&r->undo, 0);
 
 	if (!partial) {
 		assert_false(partial_for_sure);
@@ -19,11 +20,15 @@ static void assert_slot_is_partial_or_gives_the_old_store(struct undo_rig *r, bo
 		return;
 	}
 	assert_int_equal(partial, 7001);
-	if (r->slot->kind == UNDO_DIVERGENCE)
-		return;
-	for (uint64_t block = 0; block < BLOCKS; block++)
-		if (!bitmap_test(&r->slot->saved, block))
-			assert_memory_equal(store + block * BLOCK_BYTES, r->old + block * BLOCK_BYTES, BLOCK_BYTES);
+	for (uint64_t block = 0; block < BLOCKS; block++) {
+		const uint8_t *old = r->old + block * BLOCK_BYTES, *saved = slot + block * BLOCK_BYTES;
+		bool bit = bitmap_test(&r->slot->saved, block);
+
+		if (r->slot->kind == UNDO_RESYNC && !bit)	/* it knows what changed */
+			assert_memory_equal(store + block * BLOCK_BYTES, old, BLOCK_BYTES);
+		if (r->slot->kind == UNDO_DIVERGENCE && bit)	/* what it has is right */
+			assert_memory_equal(saved, old, BLOCK_BYTES);
+	}
 }
 
 /* Changes until it is over with the room, and then some. */
@@ -132,7 +137,8 @@ static void undo_that_cannot_take_eagerly_what_it_should_is_free_again_and_says_
 static void undo_keeps_no_space_for_holes_and_counts_only_data(void **state)
 {
 	struct undo_rig *r = undo_rig_new(1, BLOCKS);
-	struct holes all = { .count = 1, .at = { { .first = 0, .end = BLOCKS } } };
+	const uint64_t blocks[] = { 0, 1, 2, 3, 4, 5, 6, 50 };
+	struct holes rest = { .count = 1, .at = { { .first = 4, .end = BLOCKS } } };	/* some are in both */
 	uint64_t data = 0;
 
 	(void)state;
@@ -142,7 +148,7 @@ static void undo_keeps_no_space_for_holes_and_counts_only_data(void **state)
 	r->limit_blocks = data;		/* just enough */
 	assert_true(undo_rig_load(r));
 	assert_true(undo_rig_take(r, false, false));
-	undo_preserve(&r->undo, NULL, 0, &all);
+	undo_preserve(&r->undo, blocks, 8, &rest);
 	assert_true(world_run_while(r->world, undo_rig_preserving, r, SECONDS));
 	assert_int_equal(r->slot->data_count, data);
 	assert_int_equal(r->slot->saved.count, BLOCKS);
@@ -361,11 +367,27 @@ static void undo_tells_when_what_its_owner_wants_is_saved(void **state)
 	world_run_for(r->world, SECONDS);
 	assert_int_equal(r->moved, 1);
 	assert_true(r->slot->want.saved >= ticket && undo_idle(&r->undo));
-	bitmap_clear(&r->slot->want, 0, 3);
-	bitmap_save(&r->slot->want);
-	assert_true(undo_rig_call(r, undo_end));	/* beside it */
-	assert_nothing_is_left_behind(r, r->slot);
 	undo_rig_free(r);
+}
+
+static void undo_dropped_waits_for_what_its_owner_still_saves(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(40); i++) {
+		struct undo_rig *r = undo_rig_new(test_seed_first(1) + i, BLOCKS);
+
+		assert_true(undo_rig_load(r));
+		assert_true(undo_rig_take(r, false, false));
+		for (unsigned save = 0; save < 2; save++) {
+			bitmap_set(&r->slot->want, save ? 0 : BLOCKS / 2, BLOCKS / 2);
+			bitmap_clear(&r->slot->want, save, 1);
+			bitmap_save(&r->slot->want);
+		}
+		assert_true(undo_rig_call(r, undo_end));
+		assert_true(undo_quiet(&r->undo));
+		assert_nothing_is_left_behind(r, r->slot);
+		undo_rig_free(r);
+	}
 }
 
 static void undo_takes_the_memory_that_it_says(void **state)
@@ -390,6 +412,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(undo_of_several_snapshots_gives_each_of_them),
 	cmocka_unit_test(undo_takes_each_slot_once_and_gives_each_snapshot_an_id),
 	cmocka_unit_test(undo_tells_when_what_its_owner_wants_is_saved),
+	cmocka_unit_test(undo_dropped_waits_for_what_its_owner_still_saves),
 	cmocka_unit_test(undo_takes_the_memory_that_it_says),
 };
 TEST_GROUP(undo_full, tests)
