@@ -396,6 +396,27 @@ static bool file_give_back(struct undo_slot *slot)
 	return range(slot, IO_PUNCH, undo_saved_offset(), undo_file_bytes(slot->undo->geometry->volume_bytes));
 }
 
+/* Old bytes of which some are missing lead nowhere; the disk may be full. */
+static void data_given_back(struct io_op *op, int64_t result)
+{
+	struct undo *u = container_of(op, struct undo, op);
+
+	if (result >= 0)
+		u->slot->data_count = 0;
+	undo_next(u);
+}
+
+static bool data_give_back(struct undo_slot *slot)
+{
+	uint64_t bytes = slot->undo->geometry->volume_bytes, at = undo_data_offset(bytes);
+
+	if (slot->kind != UNDO_RESYNC || from_le32(slot->header.keep))
+		return false;
+	return submit(slot->undo, &(struct io_op){ .kind = IO_PUNCH, .file = slot->file, .offset = at,
+						   .len = undo_file_bytes(bytes) - at, .done = data_given_back },
+		      "");
+}
+
 static bool sync(struct undo_slot *slot, int file)
 {
 	return submit(slot->undo, &(struct io_op){ .kind = IO_SYNC, .file = file, .done = op_tried },
@@ -479,7 +500,7 @@ static undo_step *const plan_roll_back[] = { undo_copy_back, store_sync, NULL };
 static undo_step *const plan_leave[] = { NULL };
 static undo_step *const plan_preserve[] = { undo_count, undo_copy_asked, copied_sync, asked_save, preserve_next, NULL };
 static undo_step *const plan_overflow[] = {
-	header_as_partial, header_write, header_again, asked_note, preserve_next, NULL,
+	header_as_partial, header_write, header_again, data_give_back, asked_note, preserve_next, NULL,
 };
 static undo_step *const plan_note[] = { asked_note, preserve_next, NULL };
 

@@ -15,7 +15,8 @@
  *
  * A slot that cannot keep more (its bound is reached, or its disk is full) becomes `partial` and says so in its
  * header before the store is changed: a RESYNC slot then only notes which blocks were changed (the replica cannot go
- * back), a DIVERGENCE slot stops to record.
+ * back), and gives its data back unless it is to be kept; a DIVERGENCE slot stops to record. So of a DIVERGENCE that
+ * became partial as such every bit still has its bytes, of one that already was when it was a RESYNC not every one.
  *
  * Each change of the header is written to both copies, one after the other, each in one durable write, and only then
  * reported: a torn write leaves the other copy, and rot in one never brings an older state back.

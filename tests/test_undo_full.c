@@ -31,6 +31,15 @@ static void assert_slot_is_partial_or_gives_the_old_store(struct undo_rig *r, bo
 	}
 }
 
+static bool slot_has_data(struct undo_rig *r)
+{
+	struct probe map = { .done = false };
+
+	probe_start(r->machine, &map, IO_MAP, r->slot->file, undo_block_offset(&r->undo, 0), NULL, VOLUME_BYTES);
+	assert_true(world_run_while(r->world, probe_busy, &map, SECONDS));
+	return map.result > 0 || map.op.extent < VOLUME_BYTES;
+}
+
 /* Changes until it is over with the room, and then some. */
 static bool rig_fill(struct undo_rig *r, bool keep)
 {
@@ -44,7 +53,7 @@ static bool rig_fill(struct undo_rig *r, bool keep)
 
 static void fill_with_power_loss_at_every_op(bool keep, const struct disk_fault *fault)
 {
-	unsigned whole = 0, step = test_seed_count(100) >= 100 ? 1 : 7;
+	unsigned whole = 0, have_data = 0, step = test_seed_count(100) >= 100 ? 1 : 7;
 
 	for (uint64_t crash = 30; whole < 4; crash += step) {
 		struct undo_rig *r = undo_rig_new(test_seed_first(3000) + crash, fault ? BLOCKS : 8);
@@ -58,8 +67,9 @@ static void fill_with_power_loss_at_every_op(bool keep, const struct disk_fault 
 			assert_int_equal(from_le64(r->slot->header.partial), 7001);
 			assert_int_equal(undo_recording(&r->undo), !keep);
 			assert_true(fault || r->slot->data_count <= 8);
-			whole++;
 			machine_crash_at(r->machine, 0, true);
+			have_data += slot_has_data(r);
+			whole++;
 			machine_crash(r->machine, true);
 			world_run_for(r->world, MILLISECONDS);
 		}
@@ -75,6 +85,7 @@ static void fill_with_power_loss_at_every_op(bool keep, const struct disk_fault 
 			assert_slot_is_partial_or_gives_the_old_store(r, partial);
 		undo_rig_free(r);
 	}
+	assert_int_equal(have_data > 0, keep);
 }
 
 static void undo_over_its_bound_is_durably_partial_before_the_store_changes(void **state)
@@ -82,6 +93,25 @@ static void undo_over_its_bound_is_durably_partial_before_the_store_changes(void
 	(void)state;
 	fill_with_power_loss_at_every_op(false, NULL);
 	fill_with_power_loss_at_every_op(true, NULL);
+}
+
+static void undo_that_is_to_be_kept_keeps_what_it_has_when_it_is_full(void **state)
+{
+	struct undo_rig *r = undo_rig_new(1, 8);
+
+	(void)state;
+	assert_true(undo_rig_load(r));
+	assert_true(undo_rig_take(r, false, true));
+	for (unsigned i = 0; i < 6; i++)
+		assert_true(undo_rig_change(r));
+	assert_int_equal(from_le64(r->slot->header.partial), 7001);
+	assert_true(undo_recording(&r->undo));
+	assert_true(slot_has_data(r));
+	assert_true(undo_rig_call(r, undo_end));
+	assert_int_equal(r->slot->kind, UNDO_DIVERGENCE);
+	assert_false(undo_recording(&r->undo));
+	assert_true(slot_has_data(r));
+	undo_rig_free(r);
 }
 
 static void undo_on_a_full_disk_is_durably_partial_before_the_store_changes(void **state)
@@ -402,6 +432,7 @@ static void undo_takes_the_memory_that_it_says(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(undo_over_its_bound_is_durably_partial_before_the_store_changes),
+	cmocka_unit_test(undo_that_is_to_be_kept_keeps_what_it_has_when_it_is_full),
 	cmocka_unit_test(undo_on_a_full_disk_is_durably_partial_before_the_store_changes),
 	cmocka_unit_test(undo_that_cannot_take_eagerly_what_it_should_is_free_again_and_says_why),
 	cmocka_unit_test(undo_keeps_no_space_for_holes_and_counts_only_data),

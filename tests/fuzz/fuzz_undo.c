@@ -74,6 +74,7 @@ static struct undo_slot *load(struct undo *u, struct world *w, const int files[U
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct geometry g = { .uuid = { 9, 8, 7 }, .volume_bytes = VOLUME_BYTES, .node = "a" };
+	const uint64_t bitmap = bitmap_bytes(VOLUME_BYTES / BLOCK_BYTES);
 	const uint64_t offsets[4] = { 0, META_SLOT_BYTES, undo_saved_offset(), undo_want_offset(VOLUME_BYTES) };
 	size_t part = size / 4;
 	int files[UNDO_SLOTS];
@@ -91,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		files[i] = machine_disk(m, undo_file_bytes(VOLUME_BYTES));
 	for (unsigned i = 0; i < 4; i++)
 		machine_disk_write_now(m, files[1], offsets[i], data + i * part,
-				       min_u64(part, i < 2 ? META_SLOT_BYTES : bitmap_bytes(VOLUME_BYTES / BLOCK_BYTES)));
+				       min_u64(part, i < 2 ? META_SLOT_BYTES : bitmap));
 	slot = load(&u, w, files, machine_disk(m, VOLUME_BYTES), &g);
 	if (slot) {
 		bits_judge(&slot->saved);
