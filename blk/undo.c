@@ -50,15 +50,16 @@ static bool zeros(const void *bytes, size_t len)
 static int fields_check(const struct undo_header *header, char why[WHY_BYTES])
 {
 	struct history history = { .count = from_le32(header->epoch_count) };
-	bool free = from_le16(header->kind) == UNDO_FREE;
+	bool no_id = from_le64(header->id) == 0;
 
 	memcpy(history.epochs, header + 1, history.count * sizeof history.epochs[0]);
-	if (from_le16(header->kind) >= UNDO_KINDS || free != (from_le64(header->id) == 0))
+	if (from_le16(header->kind) >= UNDO_KINDS || (from_le16(header->kind) == UNDO_FREE) != no_id)
 		return refuse(why, "its header is of no kind that there is; replace this replica from a peer");
 	if (from_le64(header->lsn) >= LSN_MAX || from_le64(header->base) >= LSN_MAX ||
 	    from_le64(header->partial) > LSN_MAX)
 		return refuse(why, "its header has impossible positions; replace this replica from a peer");
-	if (from_le32(header->keep) > 1 || !memchr(header->source, 0, NAME_BYTES) ||
+	if (from_le64(header->generation) == 0 || from_le64(header->generation) >= LSN_MAX ||
+	    from_le32(header->keep) > 1 || !memchr(header->source, 0, NAME_BYTES) ||
 	    !zeros(header->zero, sizeof header->zero))
 		return refuse(why, "its header has impossible fields; replace this replica from a peer");
 	if (!history_check(&history))
@@ -382,11 +383,12 @@ static bool bitmaps_clean(struct undo_slot *slot)
 	return range(slot, IO_ZERO, undo_saved_offset(), undo_data_offset(slot->undo->geometry->volume_bytes));
 }
 
+/* The copy that is written first; the other one, if it ever was written, stays and says that the slot is free. */
 static bool header_reserve(struct undo_slot *slot)
 {
 	uint64_t offset = slot->copy ? 0 : META_SLOT_BYTES;
 
-	if (slot->generation == 0)	/* neither copy was ever written */
+	if (slot->generation == 0)
 		return range(slot, IO_ZERO, 0, META_BYTES);
 	return range(slot, IO_ZERO, offset, offset + META_SLOT_BYTES);
 }

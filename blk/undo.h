@@ -41,7 +41,7 @@ enum undo_kind { UNDO_FREE, UNDO_RESYNC, UNDO_DIVERGENCE, UNDO_KINDS };
 struct undo_header {
 	le32 magic;
 	le16 version, kind;
-	le64 generation;		/* the valid copy with the higher one counts */
+	le64 generation;		/* the valid copy with the higher one counts; 1 is the first */
 	uint8_t uuid[UUID_BYTES];	/* the volume's */
 	char node[NAME_BYTES];		/* whose replica this is */
 	le64 volume_bytes;		/* the file's layout follows from it */

@@ -179,15 +179,15 @@ static void undo_newer_of_two_headers_counts_and_both_become_it(void **state)
 
 static void undo_header_of_anything_else_is_refused_by_name(void **state)
 {
-	struct copy rows[12];
-	static const char *const says[12] = {
+	struct copy rows[14];
+	static const char *const says[14] = {
 		"another version", "another volume", "another size", "another node", "no kind", "no kind", "no kind",
-		"positions", "positions", "fields", "fields", "history",
+		"positions", "positions", "fields", "fields", "history", "fields", "fields",
 	};
 	char why[WHY_BYTES];
 
 	(void)state;
-	for (unsigned i = 0; i < 12; i++)
+	for (unsigned i = 0; i < 14; i++)
 		rows[i] = copy_some(UNDO_RESYNC, 6);
 	assert_int_equal(undo_header_check(&rows[0].header, sizeof rows[0].epochs, &geometry, why), 0);
 	assert_int_equal(undo_header_check(&rows[0].header, sizeof rows[0].epochs - 1, &geometry, why), -EBADMSG);
@@ -203,7 +203,9 @@ static void undo_header_of_anything_else_is_refused_by_name(void **state)
 	memset(rows[9].header.source, 'b', NAME_BYTES);
 	rows[10].header.zero[3000] = 1;
 	rows[11].epochs[1].number = to_le64(1);
-	for (unsigned i = 0; i < 12; i++) {
+	rows[12].header.generation = to_le64(0);
+	rows[13].header.generation = to_le64(UINT64_MAX);	/* the next one would be older */
+	for (unsigned i = 0; i < 14; i++) {
 		struct rig *r = rig_new(test_seed_first(1));
 
 		undo_header_seal(&rows[i].header);
