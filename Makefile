@@ -37,7 +37,7 @@ WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all test unit sim asan fuzz fuzzers bench e2e install uninstall check style purity clean help
+.PHONY: all test unit sim mutants asan fuzz fuzzers bench e2e install uninstall check style purity clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -91,6 +91,10 @@ unit: $(B)/tests/run
 ## Play a swarm of clusters, one per seed (SEEDS=200 SEED=1 JOBS=1 KEEP_GOING=1)
 sim: $(B)/tests/hunt
 	$(Q)JOBS=$(JOBS) KEEP_GOING=$(KEEP_GOING) $< $(or $(SEED),1) $(or $(SEEDS),200)
+
+## Break the code on purpose and see that a test notices (M=part-of-a-name JOBS=1)
+mutants: $(B)/tests/run $(B)/tests/hunt
+	$(Q)JOBS=$(JOBS) scripts/mutants $(M)
 
 ## The same tests under AddressSanitizer and UBSan
 asan:

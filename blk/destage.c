@@ -227,6 +227,7 @@ static void destage_punched(struct io_op *op, int64_t result)
 		fail(d, result);
 	else
 		d->punched_bytes += op->len;
+	d->freed(d);	/* whoever waits for a failed one to be quiet, too */
 	destage_step(d);
 }
 

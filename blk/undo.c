@@ -50,15 +50,16 @@ static bool zeros(const void *bytes, size_t len)
 static int fields_check(const struct undo_header *header, char why[WHY_BYTES])
 {
 	struct history history = { .count = from_le32(header->epoch_count) };
-	bool free = from_le16(header->kind) == UNDO_FREE;
+	bool no_id = from_le64(header->id) == 0;
 
 	memcpy(history.epochs, header + 1, history.count * sizeof history.epochs[0]);
-	if (from_le16(header->kind) >= UNDO_KINDS || free != (from_le64(header->id) == 0))
+	if (from_le16(header->kind) >= UNDO_KINDS || (from_le16(header->kind) == UNDO_FREE) != no_id)
 		return refuse(why, "its header is of no kind that there is; replace this replica from a peer");
 	if (from_le64(header->lsn) >= LSN_MAX || from_le64(header->base) >= LSN_MAX ||
 	    from_le64(header->partial) > LSN_MAX)
 		return refuse(why, "its header has impossible positions; replace this replica from a peer");
-	if (from_le32(header->keep) > 1 || !memchr(header->source, 0, NAME_BYTES) ||
+	if (from_le64(header->generation) == 0 || from_le64(header->generation) >= LSN_MAX ||
+	    from_le32(header->keep) > 1 || !memchr(header->source, 0, NAME_BYTES) ||
 	    !zeros(header->zero, sizeof header->zero))
 		return refuse(why, "its header has impossible fields; replace this replica from a peer");
 	if (!history_check(&history))
@@ -382,11 +383,12 @@ static bool bitmaps_clean(struct undo_slot *slot)
 	return range(slot, IO_ZERO, undo_saved_offset(), undo_data_offset(slot->undo->geometry->volume_bytes));
 }
 
+/* The copy that is written first; the other one, if it ever was written, stays and says that the slot is free. */
 static bool header_reserve(struct undo_slot *slot)
 {
 	uint64_t offset = slot->copy ? 0 : META_SLOT_BYTES;
 
-	if (slot->generation == 0)	/* neither copy was ever written */
+	if (slot->generation == 0)
 		return range(slot, IO_ZERO, 0, META_BYTES);
 	return range(slot, IO_ZERO, offset, offset + META_SLOT_BYTES);
 }
@@ -394,6 +396,27 @@ static bool header_reserve(struct undo_slot *slot)
 static bool file_give_back(struct undo_slot *slot)
 {
 	return range(slot, IO_PUNCH, undo_saved_offset(), undo_file_bytes(slot->undo->geometry->volume_bytes));
+}
+
+/* Old bytes of which some are missing lead nowhere; the disk may be full. */
+static void data_given_back(struct io_op *op, int64_t result)
+{
+	struct undo *u = container_of(op, struct undo, op);
+
+	if (result >= 0)
+		u->slot->data_count = 0;
+	undo_next(u);
+}
+
+static bool data_give_back(struct undo_slot *slot)
+{
+	uint64_t bytes = slot->undo->geometry->volume_bytes, at = undo_data_offset(bytes);
+
+	if (slot->kind != UNDO_RESYNC || from_le32(slot->header.keep))
+		return false;
+	return submit(slot->undo, &(struct io_op){ .kind = IO_PUNCH, .file = slot->file, .offset = at,
+						   .len = undo_file_bytes(bytes) - at, .done = data_given_back },
+		      "");
 }
 
 static bool sync(struct undo_slot *slot, int file)
@@ -482,9 +505,9 @@ static undo_step *const plan_roll_back[] = { undo_copy_back, store_sync, NULL };
 static undo_step *const plan_leave[] = { NULL };
 static undo_step *const plan_preserve[] = { undo_count, undo_copy_asked, copied_sync, asked_save, preserve_next, NULL };
 static undo_step *const plan_overflow[] = {
-	header_as_partial, header_write, header_again, asked_note, preserve_next, NULL,
+	header_as_partial, header_write, header_again, data_give_back, asked_note, preserve_next, NULL,
 };
-static undo_step *const plan_stop[] = { header_as_partial, header_write, header_again, NULL };
+static undo_step *const plan_stop[] = { header_as_partial, header_write, header_again, data_give_back, NULL };
 static undo_step *const plan_note[] = { asked_note, preserve_next, NULL };
 
 /* ---- life ---- */

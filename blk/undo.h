@@ -15,7 +15,8 @@
  *
  * A slot that cannot keep more (its bound is reached, or its disk is full) becomes `partial` and says so in its
  * header before the store is changed: a RESYNC slot then only notes, in `want`, which blocks were changed (the replica
- * cannot go back), a DIVERGENCE slot stops to record. So a bit in `saved` always stands for bytes.
+ * cannot go back), and gives its data back unless it is to be kept; a DIVERGENCE slot stops to record. A bit in `saved`
+ * always stands for bytes, but where the data was given back.
  *
  * Each change of the header is written to both copies, one after the other, each in one durable write, and only then
  * reported: a torn write leaves the other copy, and rot in one never brings an older state back.
@@ -40,7 +41,7 @@ enum undo_kind { UNDO_FREE, UNDO_RESYNC, UNDO_DIVERGENCE, UNDO_KINDS };
 struct undo_header {
 	le32 magic;
 	le16 version, kind;
-	le64 generation;		/* the valid copy with the higher one counts */
+	le64 generation;		/* the valid copy with the higher one counts; 1 is the first */
 	uint8_t uuid[UUID_BYTES];	/* the volume's */
 	char node[NAME_BYTES];		/* whose replica this is */
 	le64 volume_bytes;		/* the file's layout follows from it */

@@ -286,6 +286,19 @@ bool undo_copy_back(struct undo_slot *slot)
 
 /* ---- counting ---- */
 
+static void count_mapped(struct io_op *op, int64_t result);
+
+/* True while there is something in flight. What lost power before it was `saved` does not count: it comes again. */
+static bool count_on(struct undo *u)
+{
+	if (u->first == u->end && !walk_saved(u->slot, &u->walk, &u->first, &u->end)) {
+		u->slot->data_counted = true;
+		return false;
+	}
+	map(u, true, count_mapped);
+	return true;
+}
+
 static void count_mapped(struct io_op *op, int64_t result)
 {
 	struct undo *u = container_of(op, struct undo, map);
@@ -297,12 +310,8 @@ static void count_mapped(struct io_op *op, int64_t result)
 	map_take(u, result);
 	if (u->known_data)
 		u->slot->data_count += u->known_end - u->known_first;
-	if (u->first < u->end) {
-		map(u, true, count_mapped);
-		return;
-	}
-	u->slot->data_counted = true;
-	undo_next(u);
+	if (!count_on(u))
+		undo_next(u);
 }
 
 bool undo_count(struct undo_slot *slot)
@@ -315,8 +324,7 @@ bool undo_count(struct undo_slot *slot)
 	if (slot->data_counted || slot->data_count + asked <= u->limit_blocks)
 		return false;
 	slot->data_count = 0;
-	u->first = 0;
-	u->end = slot->saved.bits;
-	map(u, true, count_mapped);
-	return true;
+	u->walk = (struct undo_walk){ .at = 0 };
+	u->first = u->end = 0;
+	return count_on(u);
 }

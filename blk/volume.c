@@ -101,6 +101,7 @@ void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too)
 /* The replica has lost its disk's trust. Nothing is acknowledged any more; what is durable stays. */
 void volume_fail(struct volume *v, int error, const char *what)
 {
+	volume_turn_soon(v);
 	if (v->failed)
 		return;
 	v->failed = error;
@@ -112,7 +113,6 @@ void volume_fail(struct volume *v, int error, const char *what)
 	for (unsigned i = 0; i < v->peer_count; i++)
 		if (peer_connected(&v->peers[i]) && !v->peers[i].closing)
 			peer_refuse_failed(&v->peers[i]);
-	volume_turn_soon(v);
 }
 
 /* ---- acknowledgement ------------------------------------------------------------------------------ */
@@ -521,7 +521,7 @@ void volume_read_current(struct volume *v, struct volume_request *request)
 {
 	list_init(&request->link);
 	request->volume = v;
-	request->flags = VOLUME_CURRENT;
+	request->flags |= VOLUME_CURRENT;
 	request->progress = 0;
 	request->stage = 0;
 	v->requests_in_flight++;

@@ -174,14 +174,13 @@ static void open_end(struct volume *v, int result)
 
 static void open_refuse(struct volume *v, int result)
 {
-	/* Reads of the scan may still be in flight: volume_turn() comes back here. */
+	/* Reads of the scan, or a round of the replay's destage, may still be in flight: when the last of them is over,
+	 * volume_turn() comes back here. */
 	v->failed = v->failed ? v->failed : result;
 	if (v->turn.in_flight || v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) ||
 	    v->pool.loading_count || !destage_quiet(&v->destage) || v->meta.op.in_flight ||
-	    !lacks_quiet(&v->lacks) || !undo_quiet(&v->undo)) {
-		volume_turn_soon(v);
+	    !lacks_quiet(&v->lacks) || !undo_quiet(&v->undo))
 		return;
-	}
 	open_end(v, v->failed);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs every registered test group, or those tests that match the pattern in argv[1]; the last line is
+/* Runs every registered test, or the group that argv[1] names and those tests whose names match it; the last line is
  * "N passed, N failed". */
 #include <fnmatch.h>
 #include <stdio.h>
@@ -52,12 +52,15 @@ int main(int argc, char **argv)
 	int failed = 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc > 1)
-		snprintf(pattern, sizeof pattern, "*%s*", argv[1]);
-	cmocka_set_test_filter(pattern);
 	for (struct test_group *group = groups; group; group = group->next) {
-		size_t count = matches(group, pattern);
-		int bad = count == 0 ? 0 : _cmocka_run_group_tests(group->name, group->tests, group->count, NULL, NULL);
+		size_t count;
+		int bad;
+
+		if (argc > 1)
+			snprintf(pattern, sizeof pattern, strcmp(argv[1], group->name) ? "*%s*" : "*", argv[1]);
+		cmocka_set_test_filter(pattern);
+		count = matches(group, pattern);
+		bad = count == 0 ? 0 : _cmocka_run_group_tests(group->name, group->tests, group->count, NULL, NULL);
 
 		failed += bad > 0 ? bad : bad < 0 ? (int)count : 0;
 		total += count;

@@ -217,6 +217,31 @@ static void an_open_whose_replay_cannot_read_the_store_is_refused(void **state)
 	cluster_free(c);
 }
 
+static void an_open_that_fails_while_it_destages_waits_for_that_and_ends(void **state)
+{
+	struct cluster_options o = options_of(1, MODE_A);
+	struct cluster *c = start(&o);
+	struct disk_fault full = { .kinds = 1u << IO_WRITE, .error = -ENOSPC };
+	struct disk_fault fault = { .kinds = 1u << IO_READ, .error = -EIO, .count = 1 };
+	unsigned refused = 0;
+
+	(void)state;
+	machine_disk_fail(cluster_machine(c, 0), cluster_disk(c, 0, 's'), &full);
+	for (unsigned i = 0; i < 100; i++)
+		write_now(c, 0, i % 2 * 512 * 1024 + i * 4096, 20000, (int)i);
+	for (fault.after = 4; refused == 0 || cluster_open_result(c, 0) != 0; fault.after++) {
+		cluster_crash(c, 0, false);
+		machine_disk_fail(cluster_machine(c, 0), cluster_disk(c, 0, 's'), NULL);
+		machine_disk_fail(cluster_machine(c, 0), cluster_disk(c, 0, 'j'), &fault);
+		cluster_up(c, 0);
+		for (unsigned i = 0; i < 100000 && cluster_open_result(c, 0) == 1; i++)
+			world_step(cluster_world(c));
+		assert_int_not_equal(cluster_open_result(c, 0), 1);
+		refused += cluster_open_result(c, 0) == -EIO;
+	}
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_secondary_whose_journal_fills_before_the_commit_is_known_goes_on),
 	cmocka_unit_test(a_secondary_whose_disk_fails_does_not_hold_up_the_primary),
@@ -227,5 +252,6 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(what_an_open_finds_survives_the_next_loss_of_power),
 	cmocka_unit_test(an_open_that_cannot_listen_is_refused),
 	cmocka_unit_test(an_open_whose_replay_cannot_read_the_store_is_refused),
+	cmocka_unit_test(an_open_that_fails_while_it_destages_waits_for_that_and_ends),
 };
 TEST_GROUP(adversary_disk, tests)

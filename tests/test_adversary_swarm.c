@@ -193,8 +193,6 @@ static void forced_failovers_lose_nothing_silently(void **state)
 			else
 				heal(c);
 			role_changes(c, true);
-			for (unsigned n = 0; n < o.nodes; n++)
-				c->nodes[n].cover_acked = c->nodes[n].cover_flushed = 0;	/* force may lose */
 		}
 		heal(c);
 		c->load_left = 0;

@@ -221,14 +221,15 @@ static void bitmap_after_power_loss_at_any_op_is_what_it_was_since_the_last_save
 			possible_add(r, &p);
 			t.ticket = bitmap_save(&r->bitmap);
 			for (unsigned i = 0; i < world_random_below(r->world, 4); i++) {	/* while it runs */
-				world_run_for(r->world, world_random_below(r->world, 300 * MICROSECONDS));
+				if (!world_run_for(r->world, world_random_below(r->world, 300 * MICROSECONDS)))
+					break;
 				rig_change(r);
 				possible_add(r, &p);
 			}
-			if (world_run_while(r->world, not_saved, &t, SECONDS) && !machine_crashed(r->machine)) {
-				memcpy(p.now, p.if_saved, sizeof p.now);
-				confirmed++;
-			}
+			if (machine_crashed(r->machine) || !world_run_while(r->world, not_saved, &t, SECONDS))
+				break;
+			memcpy(p.now, p.if_saved, sizeof p.now);
+			confirmed++;
 			rig_change(r);
 			possible_add(r, &p);
 		}

@@ -112,8 +112,7 @@ static void a_replaced_disk_is_filled_again(void **state)
 		cluster_crash(c, 1, true);
 		if (world_random_below(w, 2))
 			load_over_the_ring(c, cluster_volume(c, 0)->geometry.journal_bytes);
-		cluster_wipe(c, 1);
-		cluster_up(c, 1);
+		assert_true(cluster_replace(c, 1));
 		cluster_load(c, 200);
 		cluster_converge(c);
 		cluster_free(c);
@@ -154,8 +153,7 @@ static void something_happens(struct cluster *c, unsigned nodes, unsigned swarm)
 		break;
 	case 8:
 	case 9:
-		if (cluster_on_lineage(c, n))
-			cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
+		cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
 		break;
 	default:
 		world_heal(w);

@@ -8,7 +8,7 @@
 
 #include "cluster_inside.h"
 
-static const char *const node_names[CLUSTER_NODES_MAX] = { "a", "b", "c", "d", "e", "f", "g", "h" };
+const char *const cluster_node_names[CLUSTER_NODES_MAX] = { "a", "b", "c", "d", "e", "f", "g", "h" };
 
 static void node_print(const struct volume *v)
 {
@@ -108,26 +108,35 @@ static struct geometry geometry_of(const struct cluster *c, unsigned node)
 		.journal_block = c->options.journal_block,
 	};
 
-	strcpy(g.node, node_names[node]);
+	strcpy(g.node, cluster_node_names[node]);
 	return g;
 }
 
-static void node_format(struct cluster *c, struct node *n)
+void node_format(struct cluster *c, struct node *n)
 {
 	struct geometry g = geometry_of(c, n->index);
 	uint8_t *meta = malloc(META_BYTES), header[JOURNAL_HEADER_BYTES];
 
-	n->store = machine_disk(n->machine, g.volume_bytes);
-	n->journal = machine_disk(n->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);
-	n->meta = machine_disk(n->machine, META_BYTES);
-	n->bitmap = machine_disk(n->machine, replica_bitmap_bytes(&g));
-	for (unsigned i = 0; i < UNDO_SLOTS; i++)
-		n->undo[i] = machine_disk(n->machine, replica_undo_bytes(&g));
-	n->disk_count = 3;
 	replica_format(&g, meta, header);
-	machine_disk_write_now(n->machine, n->meta, 0, meta, META_BYTES);
-	machine_disk_write_now(n->machine, n->journal, 0, header, sizeof header);
+	machine_disk_write_now(n->machine, n->disks[2], 0, meta, META_BYTES);
+	machine_disk_write_now(n->machine, n->disks[1], 0, header, sizeof header);
 	free(meta);
+}
+
+static void node_new(struct cluster *c, unsigned index)
+{
+	struct node *n = &c->nodes[index];
+	struct geometry g = geometry_of(c, index);
+
+	*n = (struct node){ .cluster = c, .index = index,
+			    .machine = world_machine(c->world, cluster_node_names[index]) };
+	n->disks[0] = machine_disk(n->machine, g.volume_bytes);
+	n->disks[1] = machine_disk(n->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);
+	n->disks[2] = machine_disk(n->machine, META_BYTES);
+	n->disks[3] = machine_disk(n->machine, replica_bitmap_bytes(&g));
+	for (unsigned slot = 0; slot < UNDO_SLOTS; slot++)
+		n->disks[4 + slot] = machine_disk(n->machine, replica_undo_bytes(&g));
+	node_format(c, n);
 }
 
 struct cluster *cluster_new(const struct cluster_options *options)
@@ -136,22 +145,16 @@ struct cluster *cluster_new(const struct cluster_options *options)
 
 	c->options = *options;
 	c->world = world_new(options->seed);
-	c->image = calloc(1, options->volume_bytes);
-	for (unsigned i = 0; i < options->nodes; i++) {
-		struct node *n = &c->nodes[i];
-
-		*n = (struct node){ .cluster = c, .index = i, .machine = world_machine(c->world, node_names[i]) };
-		node_format(c, n);
-	}
+	c->lineage = lineage_new(options->volume_bytes);
+	for (unsigned i = 0; i < options->nodes; i++)
+		node_new(c, i);
 	return c;
 }
 
 void cluster_free(struct cluster *c)
 {
 	world_free(c->world);
-	lineage_cut(c, 0);
-	free(c->lineage);
-	free(c->image);
+	lineage_free(c->lineage);
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		free(c->clients[i].buffer);
 	free(c);
@@ -166,9 +169,9 @@ const char *cluster_why(struct cluster *c) { return c->call.why; }
 
 int cluster_disk(struct cluster *c, unsigned node, char which)
 {
-	const struct node *n = &c->nodes[node];
+	static const char disks[NODE_DISKS + 1] = "sjmb0123";
 
-	return which == 's' ? n->store : which == 'j' ? n->journal : n->meta;
+	return c->nodes[node].disks[strchr(disks, which) - disks];
 }
 
 static void opened(struct volume_call *call, int result)
@@ -176,7 +179,7 @@ static void opened(struct volume_call *call, int result)
 	struct node *n = container_of(call, struct node, open);
 
 	n->open_result = result;
-	world_note(n->cluster->world, "node %s open: %d %s", node_names[n->index], result, call->why);
+	world_note(n->cluster->world, "node %s open: %d %s", cluster_node_names[n->index], result, call->why);
 	if (result)
 		n->volume = NULL;	/* its memory goes with the machine's */
 }
@@ -207,7 +210,7 @@ void cluster_up(struct cluster *c, unsigned node)
 	struct volume_config config = {
 		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = (6 << 20) + (c->options.nodes << 20),
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
-		.store = n->store, .journal = n->journal, .meta = n->meta, .bitmap = n->bitmap,
+		.store = n->disks[0], .journal = n->disks[1], .meta = n->disks[2], .bitmap = n->disks[3],
 		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
 		.split_policy = c->options.split_policy,
 	};
@@ -216,7 +219,6 @@ void cluster_up(struct cluster *c, unsigned node)
 
 	if (n->open_result < 0 && !machine_crashed(n->machine))
 		machine_crash(n->machine, false);	/* the process that could not open has ended */
-	memcpy(config.undo, n->undo, sizeof config.undo);
 	if (machine_crashed(n->machine))
 		machine_boot(n->machine);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
@@ -224,18 +226,20 @@ void cluster_up(struct cluster *c, unsigned node)
 
 		if (i == node)
 			continue;
-		strcpy(p->name, node_names[i]);
-		snprintf(p->address, sizeof p->address, "%s:1", node_names[i]);
+		strcpy(p->name, cluster_node_names[i]);
+		snprintf(p->address, sizeof p->address, "%s:1", cluster_node_names[i]);
 		p->mode = cluster_mode(c, node, i);
 		config.peer_count++;
 	}
+	memcpy(config.undo, &n->disks[4], sizeof config.undo);
 	commit_set(c, &config);
 	if (config.peer_count)
-		snprintf(config.listen, sizeof config.listen, "%s:1", node_names[node]);
+		snprintf(config.listen, sizeof config.listen, "%s:1", cluster_node_names[node]);
 	result = volume_new(&n->volume, machine_io(n->machine), &config, why);
 	if (result)
 		cluster_breach(c, "volume_new: %d %s", result, why);
 	n->open_result = 1;
+	n->open_ns = world_now(c->world);
 	n->open.done = opened;
 	volume_open(n->volume, &n->open);
 }
@@ -257,7 +261,7 @@ static void crashed(struct cluster *c, unsigned node, bool power)
 
 void cluster_crash(struct cluster *c, unsigned node, bool power)
 {
-	world_note(c->world, "node %s %s", node_names[node], power ? "loses power" : "is killed");
+	world_note(c->world, "node %s %s", cluster_node_names[node], power ? "loses power" : "is killed");
 	machine_crash(c->nodes[node].machine, power);
 	crashed(c, node, power);
 }
@@ -268,23 +272,22 @@ void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool p
 	machine_crash_at(c->nodes[node].machine, disk_op, power);
 }
 
+bool cluster_is_primary(const struct node *n)
+{
+	return n->volume && n->volume->role == ROLE_PRIMARY && n->volume->state == VOLUME_OPEN;
+}
+
 int cluster_primary(struct cluster *c)
 {
 	int primary = -1;
 
-	/* A primary that was failed over and does not know it yet is none, though its successor be gone. */
+	/* One that was failed over and does not know it yet is none, though its successor be gone. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
-		const struct volume *v = c->nodes[i].volume;
-		const struct epoch_entry *epoch;
+		uint64_t number = cluster_is_primary(&c->nodes[i]) ? history_last_number(&c->nodes[i].volume->history) : 0;
 
-		if (!v || v->role != ROLE_PRIMARY || v->state != VOLUME_OPEN)
+		if (!number || number < c->newest_number || (number == c->newest_number && primary >= 0))
 			continue;
-		epoch = history_last(&v->history);
-		if (from_le64(epoch->number) < c->newest_number ||
-		    (from_le64(epoch->number) == c->newest_number && memcmp(epoch->uuid, c->newest_uuid, UUID_BYTES)))
-			continue;
-		c->newest_number = from_le64(epoch->number);
-		memcpy(c->newest_uuid, epoch->uuid, UUID_BYTES);
+		c->newest_number = number;
 		primary = (int)i;
 	}
 	return primary;
@@ -298,7 +301,29 @@ static void called(struct volume_call *call, int result)
 
 	c->call_busy = false;
 	c->call_result = result;
-	world_note(c->world, "call on %s: %d %s", node_names[c->call_node], result, call->why);
+	world_note(c->world, "call on %s: %d %s", cluster_node_names[c->call_node], result, call->why);
+}
+
+int cluster_command(struct cluster *c, unsigned node, void (*verb)(struct volume *v, struct volume_call *call),
+		    const struct volume_call *call, uint64_t limit_ns)
+{
+	struct node *n = &c->nodes[node];
+	uint64_t until = world_now(c->world) + limit_ns;
+
+	if (!n->volume || n->volume->state != VOLUME_OPEN)
+		return -ESHUTDOWN;
+	if (c->call_busy)
+		return -EBUSY;
+	c->call = *call;
+	c->call.done = called;
+	c->call_busy = true;
+	c->call_node = node;
+	verb(n->volume, &c->call);
+	while (c->call_busy && world_now(c->world) < until && cluster_step(c))
+		;
+	if (c->call_busy)
+		return -ETIMEDOUT;
+	return c->call_result;
 }
 
 int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
@@ -307,29 +332,14 @@ int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool 
 	static void (*const verbs[])(struct volume *, struct volume_call *) = {
 		[CLUSTER_PROMOTE] = volume_promote, [CLUSTER_DEMOTE] = volume_demote,
 		[CLUSTER_FAILOVER] = volume_failover, [CLUSTER_SWITCHOVER] = volume_switchover,
-		[CLUSTER_CLOSE] = volume_close, [CLUSTER_RESOLVE] = volume_resolve,
-		[CLUSTER_DROP] = volume_divergence_drop,
+		[CLUSTER_CLOSE] = volume_close,
 	};
-	struct node *n = &c->nodes[node];
-	uint64_t until = world_now(c->world) + limit_ns;
+	struct volume_call call = { .force = force };
 
-	if (!n->volume || n->volume->state != VOLUME_OPEN)
-		return -ESHUTDOWN;
-	if (c->call_busy)
-		return -EBUSY;
-	c->call = (struct volume_call){ .done = called, .force = force };
-	strcpy(c->call.node, node_names[target]);
-	for (unsigned i = UNDO_SLOTS; i > 0 && verb == CLUSTER_DROP; i--)
-		if (n->volume->undo.slots[i - 1].kind == UNDO_DIVERGENCE)
-			c->call.id = from_le64(n->volume->undo.slots[i - 1].header.id);
-	c->call_busy = true;
-	c->call_node = node;
-	verbs[verb](n->volume, &c->call);
-	while (c->call_busy && world_now(c->world) < until && cluster_step(c))
-		;
-	if (c->call_busy)
-		return -ETIMEDOUT;
-	return c->call_result;
+	if ((verb == CLUSTER_PROMOTE || verb == CLUSTER_FAILOVER) && !c->call_busy)
+		c->nodes[node].force = force;
+	strcpy(call.node, cluster_node_names[target]);
+	return cluster_command(c, node, verbs[verb], &call, limit_ns);
 }
 
 /* ---- clients ---------------------------------------------------------------------------------------- */
@@ -389,26 +399,38 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 	volume_submit(c->nodes[node].volume, r);
 }
 
-static void clients_go_on(struct cluster *c)
+/* As long as no node falls out of the journal: what comes after that is a resync. One that is on another branch has
+ * nothing to lose there. */
+static bool clients_wait(struct cluster *c, unsigned primary)
 {
-	int primary = cluster_primary(c);
-	uint64_t busy = CLIENT_BYTES_MAX;
+	const struct node *p = &c->nodes[primary];
+	uint64_t busy = CLIENT_BYTES_MAX, end = p->volume->log.end.lsn;
 
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		busy += c->clients[i].busy ? 2 * c->clients[i].request.len : 0;	/* pads, and chunks */
-	/* As long as no node falls out of the journal: what comes after that is a resync. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct node *n = &c->nodes[i];
 
 		if (n->volume && n->volume->state == VOLUME_OPEN)
 			n->solid = n->volume->journal.durable;
-		if (primary >= 0 && !c->options.fall_out &&
-		    c->nodes[primary].volume->log.end.lsn + busy - n->solid > c->options.journal_bytes / 2)
-			return;
+		if (end + busy - n->solid > c->options.journal_bytes / 2 &&
+		    path_holds(p->branch, end, n->branch, n->solid))
+			return true;
 	}
-	for (unsigned i = 0; i < CLIENT_REQUESTS && primary >= 0 && c->load_left; i++)
+	return false;
+}
+
+/* To whoever says that it is primary: clients do not know better. */
+static void clients_go_on(struct cluster *c)
+{
+	unsigned primaries[CLUSTER_NODES_MAX], count = 0;
+
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		if (cluster_is_primary(&c->nodes[i]) && (c->options.fall_out || !clients_wait(c, i)))
+			primaries[count++] = i;
+	for (unsigned i = 0; i < CLIENT_REQUESTS && count && c->load_left; i++)
 		if (!c->clients[i].busy && world_random_below(c->world, 4) == 0)
-			client_send(c, &c->clients[i], (unsigned)primary);
+			client_send(c, &c->clients[i], primaries[world_random_below(c->world, count)]);
 }
 
 void cluster_load(struct cluster *c, uint64_t requests) { c->load_left += requests; }
@@ -449,7 +471,7 @@ bool cluster_step(struct cluster *c)
 	stepped = world_step(c->world);
 	for (unsigned i = 0; i < c->options.nodes; i++)
 		if (c->nodes[i].volume && machine_crashed(c->nodes[i].machine)) {
-			world_note(c->world, "node %s: the planned crash", node_names[i]);
+			world_note(c->world, "node %s: the planned crash", cluster_node_names[i]);
 			crashed(c, i, c->nodes[i].planned_power);
 		}
 	oracle_observe(c);
@@ -467,151 +489,4 @@ bool cluster_run_for(struct cluster *c, uint64_t ns)
 		if (!cluster_step(c))
 			return false;
 	return true;
-}
-
-/* ---- the end ---------------------------------------------------------------------------------------- */
-
-static bool converged(struct cluster *c)
-{
-	int primary = cluster_primary(c);
-	const struct volume *p;
-
-	if (primary < 0 || cluster_load_left(c) || c->call_busy)
-		return false;
-	p = c->nodes[primary].volume;
-	if (p->log.closed.lsn != p->log.end.lsn || p->journal.durable != p->log.end.lsn)
-		return false;
-	for (unsigned i = 0; i < c->options.nodes; i++) {
-		const struct volume *v = c->nodes[i].volume;
-
-		if (!v || v->state != VOLUME_OPEN || v->applied != p->log.end.lsn || resync_running(v) ||
-		    memcmp(v->log.closed.hash, p->log.closed.hash, HASH_BYTES))
-			return false;
-	}
-	return true;
-}
-
-static void machine_heal(struct cluster *c, struct node *n)
-{
-	static const struct disk_timing usual = { 20 * MICROSECONDS, 200 * MICROSECONDS, 5 * MILLISECONDS, 200 };
-
-	machine_pause(n->machine, false);
-	machine_set_wall_skew(n->machine, 0);
-	machine_crash_at(n->machine, 0, false);
-	for (unsigned disk = 0; disk < n->disk_count; disk++) {
-		machine_disk_fail(n->machine, (int)disk, NULL);
-		machine_disk_set_timing(n->machine, (int)disk, &usual);
-	}
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		if (i != n->index)
-			*world_link(c->world, n->machine, c->nodes[i].machine) =
-				(struct world_link){ 50 * MICROSECONDS, 250 * MICROSECONDS, 0 };
-}
-
-void cluster_heal(struct cluster *c)
-{
-	world_note(c->world, "all faults heal");
-	world_heal(c->world);
-	for (unsigned i = 0; i < c->options.nodes; i++) {
-		struct node *n = &c->nodes[i];
-
-		machine_heal(c, n);
-		/* A replica whose disk has failed says so for good; the operator starts it anew. */
-		if (n->volume && n->volume->failed && n->volume->state == VOLUME_OPEN)
-			cluster_crash(c, i, false);
-		if (!n->volume)
-			cluster_up(c, i);
-		machine_set_silent(n->machine, false);
-	}
-}
-
-void cluster_wipe(struct cluster *c, unsigned node)
-{
-	struct node *n = &c->nodes[node];
-	struct geometry g = geometry_of(c, node);
-	uint8_t *meta = malloc(META_BYTES), header[JOURNAL_HEADER_BYTES];
-
-	CHECK(!n->volume);
-	world_note(c->world, "node %s gets new disks", node_names[node]);
-	machine_disk_erase(n->machine, n->store);
-	machine_disk_erase(n->machine, n->journal);
-	machine_disk_erase(n->machine, n->meta);
-	machine_disk_erase(n->machine, n->bitmap);
-	for (unsigned i = 0; i < UNDO_SLOTS; i++)
-		machine_disk_erase(n->machine, n->undo[i]);
-	replica_format(&g, meta, header);
-	machine_disk_write_now(n->machine, n->meta, 0, meta, META_BYTES);
-	machine_disk_write_now(n->machine, n->journal, 0, header, sizeof header);
-	free(meta);
-	n->cover_acked = n->cover_flushed = n->solid = 0;
-	n->received = n->written = n->durable = n->applied = 0;
-}
-
-static void operate_on(struct cluster *c, unsigned node)
-{
-	struct volume *v = c->nodes[node].volume;
-	int primary = cluster_primary(c);
-	unsigned divergences = 0;
-
-	if (!v || v->state != VOLUME_OPEN)
-		return;
-	for (unsigned i = 0; i < UNDO_SLOTS; i++)
-		divergences += v->undo.slots[i].kind == UNDO_DIVERGENCE;
-	if (divergences >= UNDO_SLOTS - 1)
-		cluster_call(c, node, CLUSTER_DROP, false, node, 10 * SECONDS);
-	for (unsigned i = 0; i < PEERS_MAX && (v = c->nodes[node].volume) && i < v->peer_count; i++) {
-		unsigned other = (unsigned)(v->peers[i].config->name[0] - 'a');
-
-		if (v->peers[i].state == PEER_SPLIT && primary == (int)other)
-			cluster_call(c, node, CLUSTER_RESOLVE, false, other, 10 * SECONDS);
-		else if (v->peers[i].state == PEER_SPLIT &&
-			 (primary == (int)node || (primary < 0 && memcmp(history_last(&v->history)->uuid, c->newest_uuid, UUID_BYTES) == 0)))
-			cluster_call(c, node, CLUSTER_RESOLVE, false, node, 10 * SECONDS);
-	}
-}
-
-void cluster_operate(struct cluster *c)
-{
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		operate_on(c, i);
-	for (unsigned i = 0; cluster_primary(c) < 0 && i < c->options.nodes; i++)
-		cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
-}
-
-void cluster_settle(struct cluster *c)
-{
-	uint64_t limit = world_now(c->world) + 120 * SECONDS;
-
-	cluster_heal(c);
-	/* At least for two ticks: what a full disk refused is tried again at the next one. */
-	do {
-		if (!cluster_run_for(c, 200 * MILLISECONDS))
-			cluster_breach(c, "P3: nothing is left to happen, and the nodes are not the same");
-		for (unsigned i = 0; i < c->options.nodes; i++)
-			if (c->nodes[i].open_result < 0)
-				cluster_breach(c, "node %s does not open: %s", node_names[i], c->nodes[i].open.why);
-		cluster_operate(c);
-		if (world_now(c->world) > limit)
-			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
-				       (unsigned long long)cluster_load_left(c));
-	} while (!converged(c));
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		cluster_check_all(c, i);
-}
-
-void cluster_converge(struct cluster *c)
-{
-	cluster_settle(c);
-	for (unsigned i = 0; i < c->options.nodes; i++) {
-		int result = cluster_call(c, i, CLUSTER_CLOSE, false, i, 60 * SECONDS);
-
-		if (result)
-			cluster_breach(c, "close of %s: %d", node_names[i], result);
-		volume_free(c->nodes[i].volume);
-		c->nodes[i].volume = NULL;
-		if (machine_memory(c->nodes[i].machine))
-			cluster_breach(c, "node %s leaks memory", node_names[i]);
-	}
-	for (unsigned i = 0; i < c->options.nodes; i++)
-		cluster_check_store(c, i);
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes of one volume on simulated machines, clients that use it, and an oracle that knows every record.
+/* Nodes of one volume on simulated machines, clients that use it, operators, and an oracle that knows every record.
  *
- * The oracle reads each record off the primary's log as it is appended: the lineage. From it follows what any
- * block must hold at any LSN, so that any node can be checked at any moment against the promises:
- *	P1	a new epoch begins at or above everything that was acknowledged under a mode that covers the failure;
- *		with `any K of` K of the named nodes had it themselves at that moment
- *	P2	what a node shows is the lineage up to its applied LSN, at a record boundary
+ * The oracle reads each record off its primary's log as it is appended (lineage.h). From it follows what any block must
+ * hold at any place of any log, so that any node can be checked at any moment against the promises:
+ *	P1	what was acknowledged is where its mode says after every failure that the mode covers; only a forced
+ *		promotion goes on without some of it, and then it is kept by who has it
+ *	P2	what a node shows is the past of the epoch that its history names, at a record boundary
  *	P3	when faults heal, all stores are the same bytes (cluster_converge)
+ *	P5	an epoch is promised, and its record durable, before its node is primary
  * A breach prints the seed and the last events, and aborts. */
 #ifndef HOLDFAST_TESTS_CLUSTER_H
 #define HOLDFAST_TESTS_CLUSTER_H
@@ -43,7 +44,8 @@ void cluster_free(struct cluster *c);
 struct world *cluster_world(struct cluster *c);
 struct machine *cluster_machine(struct cluster *c, unsigned node);
 struct volume *cluster_volume(struct cluster *c, unsigned node);	/* NULL while it is down */
-int cluster_disk(struct cluster *c, unsigned node, char which);		/* 's'tore, 'j'ournal, 'm'eta */
+/* 's'tore, 'j'ournal, 'm'eta, 'b'itmap; '0' and up: undo. */
+int cluster_disk(struct cluster *c, unsigned node, char which);
 
 /* Boots the machine if it is down and opens the volume. What open says is in *cluster_open_why(). */
 void cluster_up(struct cluster *c, unsigned node);
@@ -55,15 +57,12 @@ void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool p
 
 enum cluster_verb {
 	CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE,
-	CLUSTER_RESOLVE,		/* keep @target */
-	CLUSTER_DROP,			/* the oldest divergence */
 };
 /* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */
 int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
 		 uint64_t limit_ns);
 const char *cluster_why(struct cluster *c);				/* of the last cluster_call() */
 
-bool cluster_on_lineage(struct cluster *c, unsigned node);		/* its log is a part of the newest primary's */
 int cluster_primary(struct cluster *c);					/* index, or -1 */
 
 /* Clients send @requests more, as many as CLIENT_REQUESTS at once, to whoever is primary. */
@@ -74,21 +73,21 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
-/* The node's disks are replaced by empty ones; it is down. What it had acknowledged for others is gone. */
-void cluster_wipe(struct cluster *c, unsigned node);
 /* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops divergences
  * before they fill all slots, has one promoted when nobody is primary. */
 void cluster_operate(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);
+/* The node, whatever it does, gets new disks and starts anew. False: that would lose something; nothing was done. */
+bool cluster_replace(struct cluster *c, unsigned node);
 /* Heals, has a node promoted if none is primary, and runs until the load is answered and all nodes show the same log;
  * then looks at every block of each. */
 void cluster_settle(struct cluster *c);
 /* Settles; then closes all and compares every store with the lineage. */
 void cluster_converge(struct cluster *c);
-/* Every block of a node against the lineage at its applied LSN. */
+/* All that is known of an open node against the lineage, and every block of it. */
 void cluster_check_all(struct cluster *c, unsigned node);
-/* Compares a closed node's store with the lineage's end. */
+/* Compares a closed node's store with the lineage, and all that it has kept. */
 void cluster_check_store(struct cluster *c, unsigned node);
 __attribute__((noreturn, format(printf, 2, 3))) void cluster_breach(struct cluster *c, const char *format, ...);
 

@@ -235,11 +235,7 @@ static bool play_absence(struct swarm *s)
 	return true;
 }
 
-static bool play_wipe(struct swarm *s)
-{
-	(void)s;
-	return false;
-}
+static bool play_wipe(struct swarm *s) { return cluster_replace(s->c, any_node(s)); }
 
 static bool play_failover(struct swarm *s)
 {
@@ -313,13 +309,16 @@ static struct cluster_options any_cluster(struct swarm *s, uint64_t seed)
 	for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++)
 		for (unsigned k = 0; k < CLUSTER_NODES_MAX; k++)
 			o.modes[i][k] = (enum replication_mode)below(s, 4);
+	o.undo_bytes = one_in(s, 3) ? any_size(s, 1, 64) * BLOCK_BYTES : o.volume_bytes;
+	o.resync_checksum = one_in(s, 3);
+	o.split_policy = one_in(s, 2) ? SPLIT_NONE : (enum split_policy)below(s, SPLIT_POLICIES);
 	return o;
 }
 
 /* A life is short and wild, or long and calm, or anything between. */
 static void draw(struct swarm *s)
 {
-	s->on = (unsigned)world_random(s->w) & ((1u << SWARM_FAULT_COUNT) - 1) & ~SWARM_OFF;
+	s->on = (unsigned)world_random(s->w) & ((1u << SWARM_FAULT_COUNT) - 1);
 	s->on |= 1u << SWARM_KILL;
 	s->options.fall_out = s->on & (1u << SWARM_ABSENCE | 1u << SWARM_WIPE);
 	s->rounds = (unsigned)any_size(s, 8, 64);

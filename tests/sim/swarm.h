@@ -39,9 +39,6 @@ enum swarm_fault {
 	SWARM_FAULT_COUNT
 };
 
-/* These end in a resync, a rewind or a split brain: off until the engine has them. */
-enum { SWARM_OFF = 1u << SWARM_ABSENCE | 1u << SWARM_WIPE | 1u << SWARM_FAILOVER };
-
 struct swarm_report {
 	uint64_t seeds;
 	uint64_t faults[SWARM_FAULT_COUNT];

@@ -123,6 +123,8 @@ struct disk_fault {
  * crashes. Ops must be aligned to SECTOR_BYTES, or to what machine_disk_set_block() says. Reads end
  * at the end of the disk, writes past it fail with -ENOSPC. */
 int machine_disk(struct machine *machine, uint64_t bytes);
+/* Another disk of the same size takes its place: holes, nothing fails. The machine is down. */
+void machine_disk_replace(struct machine *machine, int disk);
 void machine_disk_set_block(struct machine *machine, int disk, uint64_t block);
 void machine_disk_set_timing(struct machine *machine, int disk, const struct disk_timing *timing);
 /* What reads see, until the next event. Not for writing. */
@@ -134,8 +136,6 @@ uint64_t machine_disk_size(struct machine *machine, int disk);
  * range inside the disk. */
 void machine_disk_write_now(struct machine *machine, int disk, uint64_t offset, const void *data,
 			    uint64_t len);
-/* Another disk in its place: holes. The machine is down. */
-void machine_disk_erase(struct machine *machine, int disk);
 /* Replaces the disk's fault; NULL heals it. A failed read leaves junk, a failed write may have
  * written any sectors. A failed sync leaves all as it was, or makes it durable, or drops some of it
  * for good: it can be read until the power goes, and no later sync saves it. */

@@ -88,15 +88,35 @@ static void change_free(struct disk *disk, struct change *change)
 	free(change);
 }
 
-void disks_free(struct machine *machine)
+static void changes_free(struct disk *disk)
 {
 	struct list *link;
 
+	while ((link = list_first(&disk->changes)))
+		change_free(disk, list_entry(link, struct change, link));
+}
+
+void machine_disk_replace(struct machine *machine, int id)
+{
+	struct disk *disk = disk_get(machine, id);
+
+	CHECK(!machine->up);
+	changes_free(disk);
+	disk->failing = false;
+	for (unsigned i = 0; i < 2; i++) {
+		struct image *image = i ? &disk->durable : &disk->cache;
+
+		CHECK(madvise(image->data, disk->bytes, MADV_DONTNEED) == 0);
+		CHECK(madvise(image->allocated, disk_bitmap_bytes(disk), MADV_DONTNEED) == 0);
+	}
+}
+
+void disks_free(struct machine *machine)
+{
 	for (unsigned i = 0; i < machine->disk_count; i++) {
 		struct disk *disk = machine->disks[i];
 
-		while ((link = list_first(&disk->changes)))
-			change_free(disk, list_entry(link, struct change, link));
+		changes_free(disk);
 		munmap(disk->cache.data, disk->bytes);
 		munmap(disk->durable.data, disk->bytes);
 		munmap(disk->cache.allocated, disk_bitmap_bytes(disk));
@@ -306,24 +326,6 @@ void machine_disk_write_now(struct machine *machine, int id, uint64_t offset, co
 	CHECK(len <= disk->bytes && offset <= disk->bytes - len);
 	if (len > 0)
 		disk_change_durable(disk, offset, len, data);
-}
-
-static void image_erase(struct image *image, const struct disk *disk)
-{
-	munmap(image->data, disk->bytes);
-	munmap(image->allocated, disk_bitmap_bytes(disk));
-	*image = (struct image){ map_new(disk->bytes), map_new(disk_bitmap_bytes(disk)) };
-}
-
-void machine_disk_erase(struct machine *machine, int id)
-{
-	struct disk *disk = disk_get(machine, id);
-	struct list *link;
-
-	while ((link = list_first(&disk->changes)))
-		change_free(disk, list_entry(link, struct change, link));
-	image_erase(&disk->cache, disk);
-	image_erase(&disk->durable, disk);
 }
 
 /* Makes the changes up to @mark durable; of a sync that fails, drops each with a chance of
