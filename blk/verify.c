@@ -214,6 +214,7 @@ static void unreadable(struct volume *v, struct verify_range *r)
 		return;
 	}
 	v->verify.unreadable++;
+	fetch_block(v, r->first);
 	say(v->io, IO_WARNING, "volume=%s verify: block %llu (offset %llu) cannot be read on this node", v->config.name,
 	    (unsigned long long)r->first, (unsigned long long)r->first * BLOCK_BYTES);
 	piece_over(v, r);

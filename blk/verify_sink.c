@@ -198,6 +198,10 @@ static void held(struct volume *v, struct verify_check *c, uint64_t now)
 	}
 	if (v->applied < c->lsn)
 		return;
+	if (v->applied < v->fetches.ahead) {
+		over(v, c, false);
+		return;
+	}
 	if (!c->reached_ns)
 		c->reached_ns = now;
 	if (c->repair)
