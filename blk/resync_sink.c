@@ -11,6 +11,8 @@
 #include "checksum.h"
 #include "volume_private.h"
 
+enum { COMMIT_WAIT_NS = 1000000000 };
+
 static void read_done(struct volume_request *request, int result);
 
 int resync_sink_new(struct volume *v)
@@ -597,6 +599,7 @@ static void measure(struct volume *v)
 	s->rate = s->rate ? (7 * s->rate + 3 * rate) / 10 : rate;
 	s->rate_ns = now;
 	s->rate_left = s->left;
+	s->done_ns = volume_now(v);
 }
 
 /* ---- the end ---- */
@@ -657,6 +660,9 @@ static void cleared(struct volume *v)
 		s->say_finished = true;
 		s->peer->rewind = false;
 	}
+	/* The commit LSN may wait for this very copy. From here on what we were given is all in our own hands. */
+	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > COMMIT_WAIT_NS)
+		v->commit = s->done_lsn;
 	step_to(v, SINK_NONE);
 	meet_others_anew(v);
 	s->rewind = false;
