@@ -164,6 +164,15 @@ void lack_met(struct lack *k, uint64_t lsn, bool consistent)
 	lack_learn(k, k->place->known, consistent);
 }
 
+bool lack_names(const struct lack *k, uint64_t from)
+{
+	const struct lack_place *place = k->place;
+	uint64_t floor = k->all->meta->floor.lsn;
+
+	/* What a resync has sent was cleared for it, and it may have gone back since. */
+	return from >= floor || (place->marked >= floor && place->covers <= from && !place->snapshot);
+}
+
 uint64_t lack_clears_for(struct lack *k, uint64_t snapshot)
 {
 	k->place->snapshot = snapshot;

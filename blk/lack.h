@@ -94,6 +94,8 @@ void lack_learn(struct lack *k, uint64_t lsn, bool consistent);
  * @to is the end of a batch. */
 void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct position *to);
 /* Bits are about to be cleared for that replica only: done once meta has saved the ticket. */
+/* Whether its bitmap names every block that was changed between @from and the floor. */
+bool lack_names(const struct lack *k, uint64_t from);
 uint64_t lack_clears_for(struct lack *k, uint64_t snapshot);
 /* Takes lack_mark() back. */
 void lack_unmark(struct lack *k);

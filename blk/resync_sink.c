@@ -200,9 +200,7 @@ static void settle(struct volume *v)
 	}
 	/* Where the journal does not reach back to the fork, the peer's bitmap does. */
 	if (from.lsn < v->meta.floor.lsn) {
-		const struct lack_place *place = s->peer->lack->place;
-
-		if (place->marked >= v->meta.floor.lsn && place->covers <= from.lsn)
+		if (lack_names(s->peer->lack, from.lsn))
 			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
 		else
 			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
