@@ -7,7 +7,7 @@
  *	SETTLE	all our log is in the store
  *	WALK	the blocks that we wrote behind the fork are wanted
  *	SNAPSHOT an undo slot records from here on
- *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks, then
+ *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks (REST), then
  *							mark: the bitmap names all changes up to S
  *	JUMP	our log begins anew at S		BEGIN(S); the log from S on, and between its records the
  *	RUN	blocks go to pages, log as ever		blocks of the bitmap, each as of an LSN not below the log sent
@@ -111,6 +111,7 @@ void resync_source_status(const struct peer *p, struct volume_resync_status *out
 	X(SETTLE)	/* our log becomes durable, applied and written to the store */ \
 	X(WALK)		/* our records behind the fork: which blocks did they change? */ \
 	X(SNAPSHOT)	/* undo begins to record */ \
+	X(REST)		/* a source that does not know our resync: all that we hold goes to the store first */ \
 	X(ASK)		/* until the source says BEGIN */ \
 	X(QUIET)	/* BEGIN came: all our log is applied and in the store */ \
 	X(PARTIAL)	/* undo cannot hold what is to come: it says so first */ \

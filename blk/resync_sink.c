@@ -100,6 +100,7 @@ void resync_sink_lost(struct volume *v)
 		/* fallthrough */
 	case SINK_RUN:
 	case SINK_FINISH:
+	case SINK_REST:
 		s->peer = NULL;
 		step_to(v, SINK_NONE);
 		break;
@@ -147,10 +148,9 @@ void resync_sink_again(struct peer *p)
 	s->ask_anew = p->rewind || !v->meta.resync.id;
 	s->rewind = p->rewind;
 	s->fork = p->fork;
-	if (s->fork.lsn < v->meta.resync.base) {
-		/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-		s->ask_anew = true;
+	if (s->ask_anew || s->fork.lsn < v->meta.resync.base) {
+		step_to(v, SINK_REST);
+		return;
 	}
 	s->say_ask = true;
 	step_to(v, SINK_ASK);
@@ -158,6 +158,16 @@ void resync_sink_again(struct peer *p)
 
 /* All our log is in the store, and durably so. */
 static bool settled(struct volume *v)
+static void say_wants(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	s->ask_anew = s->say_want = true;
+	s->want_part = 0;
+	s->want_next = 0;
+	step_to(v, SINK_ASK);
+}
+
 {
 	log_drop_open(&v->log);
 	journal_want_durable(&v->journal, v->log.closed.lsn);
@@ -175,6 +185,45 @@ static void snapshot(struct volume *v);
 
 static void settle(struct volume *v)
 {
+/* What the snapshot holds of our own history goes with it: it becomes a divergence when the resync is over. */
+static void keep_snapshot(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+	struct undo_header *h = &s->slot->header;
+
+	h->base = to_le64(s->fork.lsn);
+	if (from_le64(h->partial)) {
+		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo could "
+		    "not keep what they had written here", v->config.name, s->peer->config->name,
+		    (unsigned long long)s->fork.lsn, (unsigned long long)from_le64(h->lsn));
+	} else {
+		h->keep = to_le32(1);
+		h->blocks = to_le64(s->slot->want.count);
+		memset(h->source, 0, NAME_BYTES);
+		memcpy(h->source, s->peer->config->name, strlen(s->peer->config->name));
+	}
+	undo_describe(s->slot);
+}
+
+/* What undo noted is what differs from the snapshot only once everything is in the store: pages that are still to be
+ * written, of another source's blocks and log, would change more of it after we have said what we want. */
+static void rest(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	if (!settled(v) || !undo_idle(&v->undo))
+		return;
+	/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
+	if (s->fork.lsn < v->meta.resync.base && s->slot->want.count < s->slot->want.bits)
+		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+	if (bitmap_save(&s->slot->want) > s->slot->want.saved)
+		return;
+	if (s->fork.lsn < from_le64(s->slot->header.base))
+		keep_snapshot(v);
+	else
+		say_wants(v);
+}
+
 	struct resync_sink *s = &v->sink;
 	struct position from = s->fork;
 	unsigned used = 0;
@@ -284,10 +333,7 @@ static void snapshot_taken(struct volume *v)
 		give_up(v, NULL);
 		return;
 	}
-	s->ask_anew = s->say_want = true;
-	s->want_part = 0;
-	s->want_next = 0;
-	step_to(v, SINK_ASK);
+	say_wants(v);
 }
 
 /* ---- the jump ---- */
@@ -509,9 +555,10 @@ static int take_need(struct peer *p, const struct frame_need *need, const char *
 	struct resync_sink *s = &v->sink;
 
 	if (from_le32(need->what) == NEED_WANT && s->step == SINK_ASK) {
-		s->ask_anew = s->say_want = true;
-		s->want_part = 0;
-		s->want_next = 0;
+		if (v->meta.resync.running)
+			step_to(v, SINK_REST);
+		else
+			say_wants(v);
 	} else if (from_le32(need->what) == NEED_RESYNC && (s->step == SINK_RUN || s->step == SINK_FINISH)) {
 		resync_sink_lost(v);
 		resync_sink_again(p);
@@ -773,6 +820,7 @@ void resync_sink_step(struct volume *v)
 	case SINK_DROP: dropped(v); break;
 	case SINK_BACK_QUIET: back_quiet(v); break;
 	case SINK_BACK_FORGET: back_forgot(v); break;
+	case SINK_REST: rest(v); break;
 	case SINK_BACK_COPY: back_copied(v); break;
 	case SINK_BACK_SAVE: back_saved(v); break;
 	}
