@@ -41,6 +41,7 @@ struct lack {
 	struct bitmap bits;
 	bool stranger;			/* it had no place in meta: its bits are made when they are loaded */
 	bool wanted;			/* lack_mark() was asked for */
+	bool marking;			/* and the walk under way is for it */
 	bool marked_now;		/* and is done: `at` */
 	uint64_t base, snapshot;
 	struct position at;		/* up to here; once it is done: it was up to here */
