@@ -52,7 +52,7 @@ struct resync_chunk {
 struct resync_sent {
 	uint64_t sequence, first, lsn, marks;
 	uint32_t count;
-	bool hashed;			/* hashes: `mask` is what was equal, once it is answered */
+	bool hashed, answered;		/* hashes: `mask` is what was equal, once it is answered */
 	uint64_t mask;
 };
 
