@@ -155,6 +155,7 @@ struct resync_sink {
 	uint64_t taken, hashed, differ;	/* for TAKEN */
 	struct volume_request read;	/* of our blocks, to be compared with hashes */
 	bool reading, read_over;
+	bool read_stale;		/* it was for a connection that is gone */
 	int read_result;
 	uint8_t *buffer;
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
@@ -173,6 +174,8 @@ void resync_sink_again(struct peer *p);
 void resync_sink_lost(struct volume *v);
 /* Frames of our source. -EAGAIN: it has to wait, and is given again next turn. -EBADMSG: @field is wrong. */
 MUST_CHECK int resync_sink_frame(struct peer *p, const struct frame_header *header, const char **field);
+/* Whether the source may be told how far our log is: it is the log that the source knows. */
+bool resync_sink_acks(const struct volume *v);
 /* Whether log and blocks have to wait for a step of ours. */
 bool resync_sink_holds(const struct volume *v);
 /* Meta is told that our log begins anew elsewhere; log and journal are not there yet. */

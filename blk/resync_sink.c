@@ -78,6 +78,8 @@ void resync_sink_lost(struct volume *v)
 
 	s->say_ask = s->say_want = s->say_taken = s->say_finished = s->ask_anew = false;
 	s->got_count = 0;
+	s->read_over = false;
+	s->read_stale = s->reading;
 	switch (s->step) {
 	case SINK_SETTLE:
 	case SINK_WALK:
@@ -489,7 +491,8 @@ static void read_done(struct volume_request *request, int result)
 	struct volume *v = request->volume;
 
 	v->sink.reading = false;
-	v->sink.read_over = true;
+	v->sink.read_over = !v->sink.read_stale;
+	v->sink.read_stale = false;
 	v->sink.read_result = result;
 	volume_turn_soon(v);
 }
@@ -601,6 +604,11 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 
 bool resync_sink_holds(const struct volume *v)
 {
+bool resync_sink_acks(const struct volume *v)
+{
+	return v->sink.step == SINK_NONE || v->sink.step >= SINK_RUN;
+}
+
 	return v->sink.step == SINK_QUIET || v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP;
 }
 
@@ -616,21 +624,18 @@ static void count_durable(struct volume *v)
 	const struct destage *d = &v->destage;
 
 	while (s->got_count) {
+	bool clean = d->state == DESTAGE_IDLE && !pool_dirty(&v->pool);
 		const struct resync_got *g = &s->got[s->got_first];
 
-		if (d->finished <= g->round || d->clean_order < g->order)
+		if (!clean && (d->finished <= g->round || d->clean_order < g->order))
 			break;
 		s->taken = g->sequence;
 		s->say_taken = true;
 		s->got_first = (s->got_first + 1) % RESYNC_WINDOW;
 		s->got_count--;
 	}
-	if (s->got_count && d->state == DESTAGE_IDLE) {
-		if (pool_dirty(&v->pool))
-			destage_start(&v->destage);
-		else		/* nothing of it is left in memory */
-			s->got[s->got_first].round = s->got[s->got_first].order = 0;
-	}
+	if (s->got_count && d->state == DESTAGE_IDLE)
+		destage_start(&v->destage);
 }
 
 static void measure(struct volume *v)
