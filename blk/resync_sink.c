@@ -735,6 +735,12 @@ static void back_quiet(struct volume *v)
 	    v->apply.op.in_flight || v->lacks.step != LACK_IDLE || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
 	pool_forget(&v->pool);
+	/* The last round of destage may have been too much for undo. */
+	if (!resync_readable(v)) {
+		v->destage.held = false;
+		step_to(v, SINK_NONE);
+		return;
+	}
 	v->meta.resync.id = 0;
 	v->sink.ticket = meta_save(&v->meta);
 	step_to(v, SINK_BACK_FORGET);
