@@ -100,9 +100,9 @@ void resync_sink_lost(struct volume *v)
 			break;
 		}
 		/* fallthrough */
+	case SINK_REST:
 	case SINK_RUN:
 	case SINK_FINISH:
-	case SINK_REST:
 		s->peer = NULL;
 		step_to(v, SINK_NONE);
 		break;
@@ -158,8 +158,6 @@ void resync_sink_again(struct peer *p)
 	step_to(v, SINK_ASK);
 }
 
-/* All our log is in the store, and durably so. */
-static bool settled(struct volume *v)
 static void say_wants(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
@@ -170,6 +168,8 @@ static void say_wants(struct volume *v)
 	step_to(v, SINK_ASK);
 }
 
+/* All our log is in the store, and durably so. */
+static bool settled(struct volume *v)
 {
 	log_drop_open(&v->log);
 	journal_want_durable(&v->journal, v->log.closed.lsn);
@@ -185,8 +185,6 @@ static void say_wants(struct volume *v)
 
 static void snapshot(struct volume *v);
 
-static void settle(struct volume *v)
-{
 /* What the snapshot holds of our own history goes with it: it becomes a divergence when the resync is over. */
 static void keep_snapshot(struct volume *v)
 {
@@ -226,6 +224,8 @@ static void rest(struct volume *v)
 		say_wants(v);
 }
 
+static void settle(struct volume *v)
+{
 	struct resync_sink *s = &v->sink;
 	struct position from = s->fork;
 	unsigned used = 0;
@@ -565,7 +565,8 @@ static int take_need(struct peer *p, const struct frame_need *need, const char *
 	} else if (from_le32(need->what) == NEED_RESYNC && (s->step == SINK_RUN || s->step == SINK_FINISH)) {
 		resync_sink_lost(v);
 		resync_sink_again(p);
-	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running) {
+	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running &&
+		   v->change.step == ROLE_STEP_NONE) {
 		log_drop_open(&v->log);
 		p->log_left = 0;
 		resync_sink_start(p);
@@ -598,17 +599,18 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 		return -EBADMSG;
 	}
 	s->done_lsn = from_le64(done->lsn);
+	s->done_ns = volume_now(v);
 	step_to(v, SINK_FINISH);
 	return 0;
 }
 
-bool resync_sink_holds(const struct volume *v)
-{
 bool resync_sink_acks(const struct volume *v)
 {
 	return v->sink.step == SINK_NONE || v->sink.step >= SINK_RUN;
 }
 
+bool resync_sink_holds(const struct volume *v)
+{
 	return v->sink.step == SINK_QUIET || v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP;
 }
 
@@ -622,9 +624,9 @@ static void count_durable(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 	const struct destage *d = &v->destage;
+	bool clean = d->state == DESTAGE_IDLE && !pool_dirty(&v->pool);
 
 	while (s->got_count) {
-	bool clean = d->state == DESTAGE_IDLE && !pool_dirty(&v->pool);
 		const struct resync_got *g = &s->got[s->got_first];
 
 		if (!clean && (d->finished <= g->round || d->clean_order < g->order))
@@ -649,7 +651,6 @@ static void measure(struct volume *v)
 	s->rate = s->rate ? (7 * s->rate + 3 * rate) / 10 : rate;
 	s->rate_ns = now;
 	s->rate_left = s->left;
-	s->done_ns = volume_now(v);
 }
 
 /* ---- the end ---- */
@@ -659,6 +660,9 @@ static void finish(struct volume *v)
 	struct resync_sink *s = &v->sink;
 
 	count_durable(v);
+	/* The commit LSN may wait for this very copy. From here on what we were given is all in our own hands. */
+	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > COMMIT_WAIT_NS)
+		v->commit = s->done_lsn;
 	if (s->got_count || v->applied < s->done_lsn || v->commit < s->done_lsn)
 		return;
 	if (v->journal.durable < v->applied) {
@@ -710,9 +714,6 @@ static void cleared(struct volume *v)
 		s->say_finished = true;
 		s->peer->rewind = false;
 	}
-	/* The commit LSN may wait for this very copy. From here on what we were given is all in our own hands. */
-	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > COMMIT_WAIT_NS)
-		v->commit = s->done_lsn;
 	step_to(v, SINK_NONE);
 	meet_others_anew(v);
 	s->rewind = false;
@@ -734,13 +735,13 @@ static void back_quiet(struct volume *v)
 	if (v->destage.state != DESTAGE_IDLE || journal_busy(&v->journal) || v->pool.loading_count ||
 	    v->apply.op.in_flight || v->lacks.step != LACK_IDLE || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
-	pool_forget(&v->pool);
 	/* The last round of destage may have been too much for undo. */
 	if (!resync_readable(v)) {
 		v->destage.held = false;
 		step_to(v, SINK_NONE);
 		return;
 	}
+	pool_forget(&v->pool);
 	v->meta.resync.id = 0;
 	v->sink.ticket = meta_save(&v->meta);
 	step_to(v, SINK_BACK_FORGET);
@@ -819,6 +820,7 @@ void resync_sink_step(struct volume *v)
 	case SINK_SETTLE: settle(v); break;
 	case SINK_WALK: walk(v); break;
 	case SINK_SNAPSHOT: snapshot_taken(v); break;
+	case SINK_REST: rest(v); break;
 	case SINK_ASK: break;
 	case SINK_QUIET: quiet(v); break;
 	case SINK_PARTIAL: jump(v); break;
@@ -831,7 +833,6 @@ void resync_sink_step(struct volume *v)
 	case SINK_DROP: dropped(v); break;
 	case SINK_BACK_QUIET: back_quiet(v); break;
 	case SINK_BACK_FORGET: back_forgot(v); break;
-	case SINK_REST: rest(v); break;
 	case SINK_BACK_COPY: back_copied(v); break;
 	case SINK_BACK_SAVE: back_saved(v); break;
 	}
