@@ -94,9 +94,9 @@ void lack_learn(struct lack *k, uint64_t lsn, bool consistent);
  * what was sent to the replica with that @snapshot: sets the bits of all that it may lack up to @to (or the floor, if that is higher by then), and makes them durable. k->marked_now then, k->at says where.
  * @to is the end of a batch. */
 void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct position *to);
-/* Bits are about to be cleared for that replica only: done once meta has saved the ticket. */
 /* Whether its bitmap names every block that was changed between @from and the floor. */
 bool lack_names(const struct lack *k, uint64_t from);
+/* Bits are about to be cleared for that replica only: done once meta has saved the ticket. */
 uint64_t lack_clears_for(struct lack *k, uint64_t snapshot);
 /* Takes lack_mark() back. */
 void lack_unmark(struct lack *k);
