@@ -237,8 +237,8 @@ static void check_log(struct cluster *c, struct node *n)
 	if (n->resyncing && resync_readable(v) &&
 	    (!path_at(n->shown, from_le64(v->sink.slot->header.lsn), &at) ||
 	     memcmp(at.hash, v->sink.slot->header.hash, HASH_BYTES)))
-		cluster_breach(c, "P2: node %s shows LSN %llu during its resync, which was no place of its log", NAME(n),
-			       (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		cluster_breach(c, "P2: node %s shows LSN %llu during its resync, which was no place of its log",
+			       NAME(n), (unsigned long long)from_le64(v->sink.slot->header.lsn));
 	if (!n->resyncing && !path_at(n->shown, v->applied, &at))
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is no place of its log", NAME(n),
 			       (unsigned long long)v->applied);
