@@ -148,7 +148,7 @@ struct resync_sink {
 	bool say_want;
 	unsigned want_part;		/* 0: slot->want, 1: slot->saved */
 	uint64_t want_next;
-	uint64_t done_lsn;
+	uint64_t done_lsn, done_ns;
 	struct resync_got got[RESYNC_WINDOW];
 	uint32_t got_first, got_count;
 	uint64_t taken, hashed, differ;	/* for TAKEN */

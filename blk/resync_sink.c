@@ -11,6 +11,8 @@
 #include "checksum.h"
 #include "volume_private.h"
 
+enum { FINISH_COMMIT_NS = 1000000000 };
+
 static void read_done(struct volume_request *request, int result);
 
 int resync_sink_new(struct volume *v)
@@ -553,6 +555,7 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 		return -EBADMSG;
 	}
 	s->done_lsn = from_le64(done->lsn);
+	s->done_ns = volume_now(v);
 	step_to(v, SINK_FINISH);
 	return 0;
 }
@@ -613,6 +616,10 @@ static void finish(struct volume *v)
 	struct resync_sink *s = &v->sink;
 
 	count_durable(v);
+	/* Writes may wait for us to be a copy, so that nothing is committed before we are one: then what we have is shown
+	 * when it is whole, and as far as the source had it. */
+	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > FINISH_COMMIT_NS)
+		v->commit = s->done_lsn;
 	if (s->got_count || v->applied < s->done_lsn || v->commit < s->done_lsn)
 		return;
 	if (v->journal.durable < v->applied) {

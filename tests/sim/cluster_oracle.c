@@ -254,7 +254,8 @@ static void check_node(struct cluster *c, struct node *n)
 	cover_check(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
-	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && v->applied > allowed)
+	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && !n->resyncing &&
+	    v->applied > allowed)
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is not committed, or not in its journal",
 			       NAME(n), (unsigned long long)v->applied);
 	n->applied_seen = max_u64(n->applied_seen, v->applied);
