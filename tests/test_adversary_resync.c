@@ -263,6 +263,115 @@ static void a_connection_may_be_lost_at_any_step_of_the_sink(void **state)
 	}
 }
 
+/* ---- a crash at any disk op ---- */
+
+/* A resync from its first step to its end, with writes. */
+enum story { STORY_PLAIN, STORY_CHECKSUM, STORY_PARTIAL, STORY_REWIND, STORY_TAKE_OVER, STORIES };
+
+static struct cluster *story_begin(enum story story, unsigned number)
+{
+	struct cluster_options o = resync_options(2);
+	struct cluster *c;
+
+	o.resync_checksum = story == STORY_CHECKSUM;
+	o.undo_bytes = story == STORY_PARTIAL ? 20 * BLOCK_BYTES : o.volume_bytes;
+	o.journal_block = number % 2 ? 512 : 4096;
+	c = start_behind(&o);
+	slow_link(c, 0, 1, 64 << 20);
+	if (story == STORY_REWIND) {
+		world_isolate(cluster_world(c), cluster_machine(c, 1), true);
+		cluster_run_for(c, 3 * SECONDS);
+		cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS);
+		if (cluster_is_primary(&c->nodes[1]))
+			write_now(c, 1, 700 << 10, 32 << 10, 77);
+		world_heal(cluster_world(c));
+	}
+	return c;
+}
+
+static void story_go_on(struct cluster *c, enum story story)
+{
+	cluster_load(c, 60);
+	if (story == STORY_TAKE_OVER) {
+		until_step(c, 1, SINK_RUN, 3 * SECONDS);
+		cluster_run_for(c, 10 * MILLISECONDS);
+		world_isolate(cluster_world(c), cluster_machine(c, 0), true);
+		cluster_run_for(c, 100 * MILLISECONDS);
+		cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS);
+		cluster_run_for(c, 1 * SECONDS);
+		world_heal(cluster_world(c));
+		cluster_run_for(c, 1 * SECONDS);
+		return;
+	}
+	cluster_run_for(c, 1500 * MILLISECONDS);
+	if (story == STORY_REWIND)
+		cluster_operate(c);
+	cluster_run_for(c, 1500 * MILLISECONDS);
+}
+
+static void a_crash_at_any_disk_op(enum story story, unsigned node, unsigned stride)
+{
+	struct cluster *c = story_begin(story, 0);
+	uint64_t from = machine_disk_ops(cluster_machine(c, node)), ops;
+
+	story_go_on(c, story);
+	ops = machine_disk_ops(cluster_machine(c, node)) - from;
+	cluster_converge(c);
+	cluster_free(c);
+	for (uint64_t op = 1 + test_seed_first(1) % stride; op <= ops; op += stride) {
+		c = story_begin(story, (unsigned)op);
+		cluster_crash_at(c, node, machine_disk_ops(cluster_machine(c, node)) + op, op % 3 != 0);
+		story_go_on(c, story);
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
+static unsigned stride_of(unsigned usual)
+{
+	return test_seed_count(0) ? 1 : usual;
+}
+
+static void a_plain_resync_survives_any_crash_of_the_sink(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_PLAIN, 1, stride_of(37));
+}
+
+static void a_plain_resync_survives_any_crash_of_the_source(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_PLAIN, 0, stride_of(37));
+}
+
+static void a_resync_by_checksums_survives_any_crash(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_CHECKSUM, 1, stride_of(53));
+	a_crash_at_any_disk_op(STORY_CHECKSUM, 0, stride_of(53));
+}
+
+static void a_resync_that_undo_cannot_hold_survives_any_crash(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_PARTIAL, 1, stride_of(53));
+	a_crash_at_any_disk_op(STORY_PARTIAL, 0, stride_of(53));
+}
+
+static void a_rewind_survives_any_crash(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_REWIND, 1, stride_of(53));
+	a_crash_at_any_disk_op(STORY_REWIND, 0, stride_of(53));
+}
+
+static void a_take_over_in_a_resync_survives_any_crash(void **state)
+{
+	(void)state;
+	a_crash_at_any_disk_op(STORY_TAKE_OVER, 1, stride_of(37));
+	a_crash_at_any_disk_op(STORY_TAKE_OVER, 0, stride_of(53));
+}
+
 /* ---- roles ---- */
 
 /* It lags so far behind that it falls out of the journal while the writes drain. */
@@ -356,6 +465,12 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_roll_back_that_is_cut_short_is_made_good_by_the_next_resync),
 	cmocka_unit_test(another_source_with_a_history_of_its_own_goes_on_with_a_resync),
 	cmocka_unit_test(a_connection_may_be_lost_at_any_step_of_the_sink),
+	cmocka_unit_test(a_plain_resync_survives_any_crash_of_the_sink),
+	cmocka_unit_test(a_plain_resync_survives_any_crash_of_the_source),
+	cmocka_unit_test(a_resync_by_checksums_survives_any_crash),
+	cmocka_unit_test(a_resync_that_undo_cannot_hold_survives_any_crash),
+	cmocka_unit_test(a_rewind_survives_any_crash),
+	cmocka_unit_test(a_take_over_in_a_resync_survives_any_crash),
 	cmocka_unit_test(switchover_waits_for_no_node_that_is_in_a_resync),
 	cmocka_unit_test(a_take_over_is_refused_when_undo_overflows_at_that_moment),
 	cmocka_unit_test(answers_to_hashes_that_are_repeated_change_nothing),
