@@ -53,6 +53,8 @@ $(B)/%.o: %.c
 $(B)/tests/%.o: CFLAGS_ALL += -Iblk -Idaemon -Itests
 $(B)/daemon/%.o: CFLAGS_ALL += -Idaemon
 $(B)/blk/%.o: CFLAGS_ALL += -Iblk
+# these read the engine's own files, so they must know its formats
+$(B)/daemon/divergence.o $(B)/daemon/divergence_export.o: CFLAGS_ALL += -Iblk
 
 $(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(BLK_OBJS)
 	$(call say,LINK)

@@ -31,10 +31,18 @@ struct bitmap_unit {
 };
 _Static_assert(sizeof(struct bitmap_unit) == BITMAP_UNIT_BYTES, "size on disk");
 
-/* What a bitmap of @bits takes in its file and in memory: a multiple of BITMAP_PAGE_BYTES. 32.5 MiB per TiB of blocks. */
+/* What a bitmap of @bits takes in its file and in memory: a multiple of BITMAP_PAGE_BYTES; 32.5 MiB per TiB. */
 static inline uint64_t bitmap_bytes(uint64_t bits)
 {
 	return round_up((bits + BITMAP_UNIT_BITS - 1) / BITMAP_UNIT_BITS * BITMAP_UNIT_BYTES, BITMAP_PAGE_BYTES);
+}
+
+/* What bitmap_new() allots. */
+static inline uint64_t bitmap_memory_bytes(uint64_t bits)
+{
+	uint64_t bytes = bitmap_bytes(bits);
+
+	return bytes + (bytes / BITMAP_PAGE_BYTES + 63) / 64 * 8 + BITMAP_STAGE_BYTES;
 }
 
 struct bitmap {
@@ -46,13 +54,15 @@ struct bitmap {
 	struct bitmap_unit *units;
 	uint64_t unit_count;
 	uint64_t *dirty;		/* a bit per page that changed since it was last copied to be written */
-	uint64_t page_count, page_next;
+	uint64_t dirty_count;
+	uint64_t page_count;
+	uint64_t page_next;		/* of the load or of the pass under way: where it goes on */
 	bool loaded;
 	uint64_t damaged;		/* units whose sum did not hold when they were read */
 	bool damaged_set;		/* what their bits were taken for */
 	uint64_t saved, wanted;		/* tickets: see bitmap_save() */
 	uint64_t submitted;		/* the ticket that the pass under way makes good */
-	int failed;			/* -errno, for good */
+	int failed;			/* -errno of a read, a write or a sync, for good: nothing is saved any more */
 	uint8_t *stage;			/* BITMAP_STAGE_BYTES, IO_FIXED */
 	struct io_op op;
 	void (*moved)(struct bitmap *b);	/* loaded, saved or failed changed; from a done(), never from a call */
@@ -63,8 +73,9 @@ MUST_CHECK int bitmap_new(struct bitmap *b, struct io *io, int file, uint64_t of
 			  void (*moved)(struct bitmap *b));
 /* Quiet. A bitmap of zeros is fine. */
 void bitmap_delete(struct bitmap *b);
-/* Reads all of it. A unit whose sum does not hold counts in `damaged`, and its bits become all set when
- * @damaged_set, else all clear. Bits past the end are clear whatever the disk says. */
+/* Reads all of it, once, into a bitmap that is as new. A unit whose sum does not hold counts in `damaged`, and its
+ * bits become all set when @damaged_set, else all clear; the next bitmap_save() mends it on disk, so who must remember
+ * that there was damage does so before. Bits past the end are clear whatever the disk says. */
 void bitmap_load(struct bitmap *b, bool damaged_set);
 
 bool bitmap_test(const struct bitmap *b, uint64_t bit);
@@ -74,10 +85,15 @@ void bitmap_clear(struct bitmap *b, uint64_t first, uint64_t count);
 /* The first bit at or above @from that is set (clear); b->bits when there is none. */
 uint64_t bitmap_next(const struct bitmap *b, uint64_t from);
 uint64_t bitmap_next_clear(const struct bitmap *b, uint64_t from);
+/* The end, at most @end, of the run of bits that are as @from is. @from < @end <= b->bits. It looks no further. */
+uint64_t bitmap_run_end(const struct bitmap *b, uint64_t from, uint64_t end);
 /* Sets all that @other has set; same length. */
 void bitmap_merge(struct bitmap *b, const struct bitmap *other);
+/* All bits clear, no damage, nothing to be written, because its part of the file is made zeros otherwise. Quiet. */
+void bitmap_empty(struct bitmap *b);
 
-/* What the bits say now is durable once b->saved >= the ticket. With nothing to write the ticket may be b->saved. */
+/* What the bits say now is durable once b->saved >= the ticket. With nothing to write the ticket may be b->saved.
+ * One pass at a time: what is asked for while one runs goes together with the next. */
 uint64_t bitmap_save(struct bitmap *b);
 /* No op of it is in flight. */
 bool bitmap_quiet(const struct bitmap *b);

@@ -10,10 +10,10 @@ static void destage_staged(struct io_op *op, int64_t result);
 static void destage_synced(struct io_op *op, int64_t result);
 
 int destage_new(struct destage *d, struct io *io, int store, struct pool *pool, struct journal *journal,
-		struct meta *meta, const uint64_t *applied, uint32_t stage_count,
+		struct meta *meta, struct undo *undo, const uint64_t *applied, uint32_t stage_count,
 		void (*freed)(struct destage *d))
 {
-	*d = (struct destage){ .io = io, .store = store, .pool = pool, .journal = journal, .meta = meta,
+	*d = (struct destage){ .io = io, .store = store, .pool = pool, .journal = journal, .meta = meta, .undo = undo,
 			       .applied = applied, .freed = freed };
 	d->stage_blocks = min_u64(DESTAGE_STAGE_BYTES / BLOCK_BYTES, pool->page_count);
 	d->blocks = io->alloc(io, DESTAGE_ROUND_PAGES * sizeof *d->blocks, 0);
@@ -119,7 +119,7 @@ void destage_start(struct destage *d)
 	struct holes *holes = d->pool->holes;
 	struct list *link;
 
-	if (d->state != DESTAGE_IDLE || d->failed || d->journal->failed || d->meta->failed)
+	if (d->state != DESTAGE_IDLE || d->held || d->failed || d->journal->failed || d->meta->failed)
 		return;
 	if (!pool_dirty(d->pool) && !tail_lags(d))
 		return;
@@ -137,7 +137,9 @@ void destage_start(struct destage *d)
 	}
 	qsort(d->blocks, d->block_count, sizeof *d->blocks, compare_blocks);
 	d->started_ns = d->io->now_ns(d->io);
-	d->state = DESTAGE_PUNCH;
+	d->started++;
+	d->state = DESTAGE_PRESERVE;
+	d->preserving = false;
 	destage_step(d);
 }
 
@@ -157,6 +159,25 @@ bool destage_touched(const struct destage *d, uint64_t first, uint64_t end, uint
 			return true;
 	}
 	return false;
+}
+
+/* ---- preserve ---- */
+
+static void preserve(struct destage *d)
+{
+	if (!undo_recording(d->undo)) {
+		d->state = DESTAGE_PUNCH;
+		return;
+	}
+	if (!d->preserving) {
+		if (!undo_idle(d->undo))
+			return;		/* a slot begins or ends; undo's moved() comes back here */
+		d->preserving = true;
+		d->undo->lsn_now = *d->applied;
+		undo_preserve(d->undo, d->blocks, d->block_count, d->pool->holes_now);
+	}
+	if (undo_preserved(d->undo))
+		d->state = DESTAGE_PUNCH;
 }
 
 /* ---- punch ---- */
@@ -322,6 +343,8 @@ static void destage_synced(struct io_op *op, int64_t result)
 		fail(d, result);
 		return;
 	}
+	d->finished = d->started;
+	d->clean_order = pool_clean_order(d->pool);
 	if (next)
 		d->meta->tail = *next;
 	d->meta->reach = max_u64(d->meta->reach, solid);
@@ -347,6 +370,10 @@ void destage_step(struct destage *d)
 {
 	if (d->failed || d->journal->failed || d->meta->failed)
 		return;
+	if (d->undo->failed)
+		return;
+	if (d->state == DESTAGE_PRESERVE)
+		preserve(d);
 	if (d->state == DESTAGE_PUNCH)
 		punch(d);
 	if (d->state == DESTAGE_STAGE)

@@ -2,6 +2,7 @@
 /* Destage: brings what the log changed into the store, so that the journal's tail can advance.
  *
  * One round:	barrier	what was applied up to now is this round's; at most DESTAGE_ROUND_PAGES pages
+ *		preserve where a snapshot records (undo.h), it gets what the store held
  *		punch	the holes, once their records are durable and `reach` covers them
  *		stage	runs of neighbouring pages, in block order, are copied into a stage of up to 1 MiB;
  *			once the newest record in it is durable and `reach` covers it, it is written
@@ -20,6 +21,7 @@
 #include "journal.h"
 #include "meta.h"
 #include "pool.h"
+#include "undo.h"
 
 enum {
 	DESTAGE_STAGES = 8,		/* 8 MiB in flight to the store */
@@ -29,7 +31,7 @@ enum {
 	DESTAGE_TRACE = 256,		/* so many changes of the store are remembered, for reads that they overtake */
 };
 
-#define DESTAGE_STATES(X) X(IDLE) X(PUNCH) X(STAGE) X(SYNC) X(TAIL)
+#define DESTAGE_STATES(X) X(IDLE) X(PRESERVE) X(PUNCH) X(STAGE) X(SYNC) X(TAIL)
 enum destage_state {
 #define X(name) DESTAGE_##name,
 	DESTAGE_STATES(X)
@@ -57,9 +59,11 @@ struct destage {
 	struct pool *pool;
 	struct journal *journal;
 	struct meta *meta;
+	struct undo *undo;
 	const uint64_t *applied;	/* pages and holes hold everything up to this LSN */
 	enum destage_state state;
 	uint64_t barrier;
+	bool preserving;
 	uint64_t *blocks;		/* of this round, sorted */
 	uint64_t block_count, block_next;
 	uint32_t hole_next;
@@ -75,12 +79,15 @@ struct destage {
 	void (*freed)(struct destage *d);	/* pages or journal were freed, or it failed */
 	struct destage_range trace[DESTAGE_TRACE];
 	uint64_t traced;		/* changes of the store begun so far */
+	uint64_t started, finished;	/* rounds; the number of the last one whose changes are durable in the store */
+	uint64_t clean_order;		/* and of the pages: up to this order (pool_clean_order()) */
+	bool held;			/* no round may start */
 	uint64_t rounds, bytes, punched_bytes;
 };
 
 /* @stage_count <= DESTAGE_STAGES. -ENOMEM. */
 MUST_CHECK int destage_new(struct destage *d, struct io *io, int store, struct pool *pool,
-			   struct journal *journal, struct meta *meta, const uint64_t *applied,
+			   struct journal *journal, struct meta *meta, struct undo *undo, const uint64_t *applied,
 			   uint32_t stage_count, void (*freed)(struct destage *d));
 void destage_delete(struct destage *d);
 /* Starts a round if none runs and there is something to do. */

@@ -21,8 +21,28 @@ static struct shape shape_of(uint16_t type, const struct geometry *g)
 	case FRAME_PING: return (struct shape){ sizeof(struct frame_ping), 0, 1 };
 	case FRAME_ROLE: return (struct shape){ sizeof(struct frame_role), FRAME_TEXT_MAX, 8 };
 	case FRAME_ERROR: return (struct shape){ sizeof(struct frame_error), FRAME_TEXT_MAX, 8 };
+	case FRAME_NEED: return (struct shape){ sizeof(struct frame_need), 0, 1 };
+	case FRAME_WANT:
+		return (struct shape){ sizeof(struct frame_want), FRAME_RANGES_MAX * sizeof(struct frame_range),
+				       sizeof(struct frame_range) };
+	case FRAME_ASK: return (struct shape){ sizeof(struct frame_ask), 0, 1 };
+	case FRAME_BEGIN:
+		return (struct shape){ sizeof(struct frame_begin), HISTORY_MAX * sizeof(struct epoch_entry),
+				       sizeof(struct epoch_entry) };
+	case FRAME_BLOCKS:
+		return (struct shape){ sizeof(struct frame_blocks), frame_blocks_max(g) * BLOCK_BYTES, HASH_BYTES };
+	case FRAME_TAKEN: return (struct shape){ sizeof(struct frame_taken), 0, 1 };
+	case FRAME_DONE: return (struct shape){ sizeof(struct frame_done), 0, 1 };
+	case FRAME_SIDE: return (struct shape){ sizeof(struct frame_side), 0, 1 };
 	}
 	return (struct shape){ 0, 0, 1 };
+}
+
+uint32_t frame_blocks_max(const struct geometry *g)
+{
+	uint32_t blocks = frame_bytes_max(g) / BLOCK_BYTES - 1;
+
+	return blocks < FRAME_BLOCKS_MAX ? blocks : FRAME_BLOCKS_MAX;
 }
 
 uint32_t frame_bytes_max(const struct geometry *g)
@@ -87,8 +107,102 @@ int frame_hello_check(const struct frame_hello *hello, const char **field)
 		*field = "node";
 	else if (memchr(hello->to, 0, NAME_BYTES) == NULL)
 		*field = "to";
+	else if (from_le32(hello->flags) & ~(uint32_t)HELLO_RESYNCING)
+		*field = "flags";
 	else if (from_le32(hello->epoch_count) * sizeof(struct epoch_entry) != tail)
 		*field = "epoch_count";
+	return *field ? -EBADMSG : 0;
+}
+
+static const char *blocks_field(const struct frame_blocks *b, uint64_t tail, const struct geometry *g)
+{
+	uint64_t first = from_le64(b->first), count = from_le32(b->count), all = g->volume_bytes / BLOCK_BYTES;
+	uint32_t kind = from_le32(b->kind);
+
+	if (kind == 0 || kind >= BLOCKS_KINDS)
+		return "BLOCKS kind";
+	if (count == 0 || count > (kind == BLOCKS_ZERO ? FRAME_ZERO_MAX : frame_blocks_max(g)))
+		return "BLOCKS count";
+	if (first > all || count > all - first)
+		return "BLOCKS first";
+	if (tail != (kind == BLOCKS_DATA ? count * BLOCK_BYTES : kind == BLOCKS_HASH ? count * HASH_BYTES : 0))
+		return "BLOCKS length";
+	return from_le64(b->lsn) >= LSN_MAX || from_le64(b->sequence) == 0 ? "BLOCKS lsn or sequence" : NULL;
+}
+
+static const char *want_field(const struct frame_want *want, uint64_t tail, const struct geometry *g)
+{
+	const struct frame_range *range = (const void *)(want + 1);
+	uint64_t all = g->volume_bytes / BLOCK_BYTES;
+
+	if (from_le64(want->count) != tail / sizeof *range)
+		return "WANT count";
+	for (uint64_t i = 0; i < from_le64(want->count); i++)
+		if (from_le64(range[i].first) > all || from_le64(range[i].count) > all - from_le64(range[i].first))
+			return "WANT range";
+	return NULL;
+}
+
+static const char *begin_field(const struct frame_begin *begin, uint64_t tail, const struct geometry *g)
+{
+	uint64_t at = from_le64(begin->at.lsn);
+
+	if (from_le32(begin->epoch_count) * sizeof(struct epoch_entry) != tail)
+		return "BEGIN epoch_count";
+	if (at >= LSN_MAX || at % g->journal_block || from_le64(begin->commit) >= LSN_MAX)
+		return "BEGIN at or commit";
+	return from_le64(begin->id) == 0 ? "BEGIN id" : NULL;
+}
+
+static const char *side_field(const struct frame_side *side)
+{
+	if (from_le16(side->role) > ROLE_PRIMARY || from_le16(side->keep) > 1 ||
+	    from_le16(side->policy) >= SPLIT_POLICIES || from_le32(side->known) > 1)
+		return "SIDE role, keep, policy or known";
+	return from_le64(side->fork) >= LSN_MAX ? "SIDE fork" : NULL;
+}
+
+int frame_resync_check(const struct frame_header *header, const struct geometry *g, const char **field)
+{
+	const void *fixed = header + 1;
+	const struct frame_need *need = fixed;
+	const struct frame_ask *ask = fixed;
+	const struct frame_taken *taken = fixed;
+	const struct frame_done *done = fixed;
+	uint64_t length = from_le32(header->length);
+
+	*field = NULL;
+	switch (from_le16(header->type)) {
+	case FRAME_NEED:
+		if (from_le32(need->what) == 0 || from_le32(need->what) >= NEED_WHATS)
+			*field = "NEED what";
+		break;
+	case FRAME_WANT:
+		*field = want_field(fixed, length - sizeof(struct frame_want), g);
+		break;
+	case FRAME_ASK:
+		if (from_le64(ask->base) >= LSN_MAX || from_le64(ask->at.lsn) >= LSN_MAX ||
+		    from_le64(ask->at.lsn) % g->journal_block)
+			*field = "ASK base or at";
+		break;
+	case FRAME_BEGIN:
+		*field = begin_field(fixed, length - sizeof(struct frame_begin), g);
+		break;
+	case FRAME_BLOCKS:
+		*field = blocks_field(fixed, length - sizeof(struct frame_blocks), g);
+		break;
+	case FRAME_TAKEN:
+		if (from_le64(taken->finished) > 1)
+			*field = "TAKEN finished";
+		break;
+	case FRAME_DONE:
+		if (from_le64(done->lsn) >= LSN_MAX)
+			*field = "DONE lsn";
+		break;
+	case FRAME_SIDE:
+		*field = side_field(fixed);
+		break;
+	}
 	return *field ? -EBADMSG : 0;
 }
 

@@ -30,6 +30,15 @@ enum frame_type {
 	FRAME_PING = 5,		/* both */
 	FRAME_ROLE = 6,		/* both */
 	FRAME_ERROR = 7,	/* both; the sender closes after it unless the code says otherwise */
+	/* A resync. The sink asks for it, the source answers with BEGIN, then LOG and BLOCKS in turn. */
+	FRAME_NEED = 8,		/* source -> sink: what it has to say before it can be given log */
+	FRAME_WANT = 9,		/* sink -> source: ranges of blocks that it needs whatever the source's bitmap says */
+	FRAME_ASK = 10,		/* sink -> source: begin, or go on with, a resync */
+	FRAME_BEGIN = 11,	/* source -> sink: log begins at this position */
+	FRAME_BLOCKS = 12,	/* source -> sink */
+	FRAME_TAKEN = 13,	/* sink -> source: blocks that it has durably */
+	FRAME_DONE = 14,	/* source -> sink: it was given all; consistent from here on */
+	FRAME_SIDE = 15,	/* both, in a split brain: what this side wrote since the fork */
 	FRAME_TYPES
 };
 
@@ -55,9 +64,11 @@ struct frame_hello {
 	char to[NAME_BYTES];	/* whom it means to reach */
 	struct frame_position end;
 	le64 durable, commit, promised;
-	le32 epoch_count, reserved;
+	le32 epoch_count;
+	le32 flags;		/* HELLO_... */
 };
 _Static_assert(sizeof(struct frame_hello) == 232, "size on the wire");
+enum { HELLO_RESYNCING = 1 };	/* the sender's store is in the middle of a resync: it can give nothing to anybody */
 
 struct frame_start { struct frame_position at; };
 
@@ -65,6 +76,7 @@ struct frame_log {
 	le64 first, end;	/* LSNs: of the first record, behind the last */
 	le64 commit;
 	le64 want_durable;	/* make durable up to here and say so; 0 = no hurry */
+	le64 durable;		/* of the sender */
 };
 
 struct frame_ack {
@@ -76,7 +88,72 @@ struct frame_ping {
 	le64 end;		/* of the sender's log */
 	le64 commit;
 	le64 want_durable;
+	le64 durable;		/* of the sender */
 };
+
+enum need_what {
+	NEED_RESYNC = 1,	/* our journal does not hold your position: ask for a resync */
+	NEED_WANT = 2,		/* we do not know your resync: say which blocks you want, then ask with id 0 */
+	NEED_WHATS
+};
+
+struct frame_need { le32 what, reserved; };
+
+struct frame_range { le64 first, count; };	/* blocks */
+struct frame_want { le64 count; };		/* tail: so many frame_range */
+enum { FRAME_RANGES_MAX = 512 };
+
+struct frame_ask {
+	le64 id;		/* of the resync that it goes on with, as BEGIN named it; 0 = a new one */
+	le64 base;		/* its store is the volume as of here, but for what it wants */
+	struct frame_position at;	/* where its log ends */
+	le64 snapshot;		/* id of its undo: which replica this is */
+};
+
+struct frame_begin {
+	le64 id;
+	struct frame_position at;	/* log comes from here on; with BEGIN_GOES_ON that is where the sink's ends */
+	le64 commit;
+	le64 blocks;		/* that are to come, as far as is known */
+	le32 flags;
+	le32 epoch_count;	/* tail: the source's history */
+};
+enum { BEGIN_GOES_ON = 1 };
+
+enum blocks_kind { BLOCKS_DATA = 1, BLOCKS_ZERO = 2, BLOCKS_HASH = 3, BLOCKS_KINDS };
+
+/* The blocks as the source had them at `lsn`, which is not below any log that was sent before. Redo of that log on top
+ * changes nothing, so the sink puts them in place at once; it is consistent when it has applied all up to DONE. */
+struct frame_blocks {
+	le64 sequence;		/* rises by one with each on a connection, from 1 */
+	le64 lsn;
+	le64 first;
+	le32 count, kind;	/* tail: DATA the bytes, HASH XXH3-128 of each block, ZERO none */
+	le64 left;		/* blocks that are still to come after these */
+};
+enum {
+	FRAME_BLOCKS_MAX = 64,			/* of DATA and HASH: one mask */
+	FRAME_ZERO_MAX = 1 << 14,		/* of ZERO: 64 MiB */
+};
+
+struct frame_taken {
+	le64 sequence;		/* all up to here are durable */
+	le64 hashed;		/* sequence of a HASH that is answered by this; 0 = none */
+	le64 differ;		/* of its blocks: bit n = block n is wanted as data */
+	le64 finished;		/* 1: the resync is over, this replica is consistent */
+};
+
+struct frame_done { le64 id, lsn; };
+
+struct frame_side {
+	le64 fork;		/* LSN */
+	le64 blocks, bytes;	/* that this side's records since then changed; data in them */
+	le64 first_ns, last_ns;	/* wall clock of the first and the last of them; 0 = there is none, or not known */
+	le16 role, keep, policy, reserved;	/* keep: 1 = its operator said that it is to be kept */
+	le32 reserved_too, known;	/* known: 1 = the figures are there */
+};
+_Static_assert(sizeof(struct frame_begin) == 56 && sizeof(struct frame_blocks) == 40, "size on the wire");
+_Static_assert(sizeof(struct frame_side) == 56 && sizeof(struct frame_ask) == 48, "size on the wire");
 
 enum role_ask {
 	ROLE_PROMOTE_ASK = 1,	/* may I open epoch `number`? */
@@ -100,7 +177,6 @@ enum frame_error_code {
 	FRAME_ERROR_VERSION = 2,
 	FRAME_ERROR_VOLUME = 3,		/* another volume or geometry, an unknown node */
 	FRAME_ERROR_HISTORY = 4,	/* rewind, split brain, unrelated, damaged */
-	FRAME_ERROR_RESYNC = 5,		/* the journal does not hold what the peer lacks; the connection stays */
 	FRAME_ERROR_FENCED = 6,		/* `detail` = the epoch number that was promised */
 	FRAME_ERROR_BUSY = 7,
 };
@@ -117,6 +193,8 @@ static inline uint32_t frame_log_max(const struct geometry *g)
 }
 /* The largest frame of a volume. */
 uint32_t frame_bytes_max(const struct geometry *g);
+/* Blocks of one BLOCKS with data at most. */
+uint32_t frame_blocks_max(const struct geometry *g);
 
 /* Looks at the first @avail bytes of a stream. 1: header and all that has to be whole is there (of LOG the
  * fixed part, of others everything), and valid. 0: more bytes are needed. -EBADMSG: *field names what is
@@ -124,6 +202,10 @@ uint32_t frame_bytes_max(const struct geometry *g);
 MUST_CHECK int frame_look(const void *bytes, uint64_t avail, const struct geometry *g, const char **field);
 /* Fields of a HELLO whose frame_look() was 1, that can be judged without knowing us. */
 MUST_CHECK int frame_hello_check(const struct frame_hello *hello, const char **field);
+
+/* Fixed part against tail, and what can be judged without knowing us, of the frames of a resync and of SIDE;
+ * frame_look() was 1. */
+MUST_CHECK int frame_resync_check(const struct frame_header *header, const struct geometry *g, const char **field);
 
 /* Fills the header in front of @length bytes of body, in place. LOG: only its fixed part is summed. */
 void frame_seal(struct frame_header *header, enum frame_type type, uint32_t length);

@@ -106,38 +106,49 @@ static bool common_prefix(const struct history *ours, const struct history *thei
 	return true;
 }
 
+static struct history_meeting meeting(enum history_verdict verdict, uint64_t fork, const uint8_t hash[HASH_BYTES])
+{
+	struct history_meeting m = { .verdict = verdict, .fork = fork };
+
+	memcpy(m.hash, hash, HASH_BYTES);
+	return m;
+}
+
+static struct history_meeting at_epoch(enum history_verdict verdict, const struct epoch_entry *fork)
+{
+	return meeting(verdict, from_le64(fork->start), fork->hash);
+}
+
 static struct history_meeting meet_same(const struct position *our_end, const struct position *their_end)
 {
-	enum history_verdict verdict = HISTORY_EQUAL;
-
 	if (our_end->lsn > their_end->lsn)
-		verdict = HISTORY_AHEAD;
-	else if (our_end->lsn < their_end->lsn)
-		verdict = HISTORY_BEHIND;
-	else if (memcmp(our_end->hash, their_end->hash, HASH_BYTES) != 0)
-		verdict = HISTORY_DAMAGED;
-	return (struct history_meeting){ verdict, min_u64(our_end->lsn, their_end->lsn) };
+		return meeting(HISTORY_AHEAD, their_end->lsn, their_end->hash);
+	if (our_end->lsn < their_end->lsn)
+		return meeting(HISTORY_BEHIND, our_end->lsn, our_end->hash);
+	if (memcmp(our_end->hash, their_end->hash, HASH_BYTES) != 0)
+		return meeting(HISTORY_DAMAGED, our_end->lsn, our_end->hash);
+	return meeting(HISTORY_EQUAL, our_end->lsn, our_end->hash);
 }
 
 struct history_meeting history_compare(const struct history *ours, const struct position *our_end,
 				       const struct history *theirs, const struct position *their_end)
 {
+	const struct epoch_entry *our_fork, *their_fork;
 	uint32_t i, j;
-	uint64_t our_fork, their_fork;
 
 	if (!common_prefix(ours, theirs, &i, &j))
-		return (struct history_meeting){ HISTORY_UNRELATED, 0 };
+		return (struct history_meeting){ .verdict = HISTORY_UNRELATED };
 	if (i == ours->count && j == theirs->count)
 		return meet_same(our_end, their_end);
-	our_fork = i < ours->count ? from_le64(ours->epochs[i].start) : UINT64_MAX;
-	their_fork = j < theirs->count ? from_le64(theirs->epochs[j].start) : UINT64_MAX;
-	if (i < ours->count && j < theirs->count)
-		return (struct history_meeting){ HISTORY_SPLIT_BRAIN, min_u64(our_fork, their_fork) };
-	if (i < ours->count)
-		return their_end->lsn <= our_fork
-			? (struct history_meeting){ HISTORY_AHEAD, their_end->lsn }
-			: (struct history_meeting){ HISTORY_REWIND_PEER, our_fork };
-	return our_end->lsn <= their_fork
-		? (struct history_meeting){ HISTORY_BEHIND, our_end->lsn }
-		: (struct history_meeting){ HISTORY_REWIND_SELF, their_fork };
+	our_fork = i < ours->count ? &ours->epochs[i] : NULL;
+	their_fork = j < theirs->count ? &theirs->epochs[j] : NULL;
+	if (our_fork && their_fork)
+		return at_epoch(HISTORY_SPLIT_BRAIN,
+				from_le64(our_fork->start) < from_le64(their_fork->start) ? our_fork : their_fork);
+	if (our_fork)
+		return their_end->lsn <= from_le64(our_fork->start)
+			       ? meeting(HISTORY_AHEAD, their_end->lsn, their_end->hash)
+			       : at_epoch(HISTORY_REWIND_PEER, our_fork);
+	return our_end->lsn <= from_le64(their_fork->start) ? meeting(HISTORY_BEHIND, our_end->lsn, our_end->hash)
+							    : at_epoch(HISTORY_REWIND_SELF, their_fork);
 }

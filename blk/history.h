@@ -38,6 +38,7 @@ enum history_verdict {
 struct history_meeting {
 	enum history_verdict verdict;
 	uint64_t fork;		/* LSN up to which both logs are the same, as far as histories tell */
+	uint8_t hash[HASH_BYTES];	/* running hash there */
 };
 
 const char *history_verdict_name(enum history_verdict verdict);

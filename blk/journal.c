@@ -57,10 +57,11 @@ void journal_init(struct journal *j, struct io *io, int file, const struct geome
 	*j = (struct journal){ .io = io, .file = file, .geometry = g, .log = log, .moved = moved };
 }
 
-void journal_start_at(struct journal *j, uint64_t tail, uint64_t end)
+void journal_start_at(struct journal *j, uint64_t tail, uint64_t floor, uint64_t end)
 {
 	CHECK(!journal_busy(j) && tail <= end);
 	j->tail = tail;
+	j->floor = floor;
 	j->submitted = j->written = j->durable = j->want_durable = end;
 }
 
@@ -131,7 +132,7 @@ void journal_kick(struct journal *j)
 	limit = min_u64(log->closed.lsn, from + JOURNAL_WRITE_MAX);
 	run_end = log_run_end(log, from, limit, &j->write_next);
 	CHECK(from >= log->start && run_end - from <= JOURNAL_WRITE_MAX);
-	CHECK(j->write_next - j->tail <= j->geometry->journal_bytes);
+	CHECK(j->write_next <= journal_limit(j));
 	j->write_durable = j->want_durable > from && j->durable == from;
 	j->write_op = (struct io_op){
 		.kind = IO_WRITE, .file = j->file, .flags = j->write_durable ? IO_DURABLE : 0,
@@ -152,5 +153,5 @@ void journal_want_durable(struct journal *j, uint64_t lsn)
 
 bool journal_has_room(const struct journal *j, uint32_t length)
 {
-	return j->log->end.lsn + log_cost(j->log, length) <= j->tail + j->geometry->journal_bytes;
+	return j->log->end.lsn + log_cost(j->log, length) <= journal_limit(j);
 }

@@ -35,7 +35,9 @@ struct journal {
 	const struct geometry *geometry;
 	struct log *log;
 	uint64_t submitted, written, durable;	/* LSNs, ends of batches but for `submitted` */
-	uint64_t tail;			/* LSN: the store holds all below; the ring may overwrite it */
+	uint64_t tail;			/* LSN: the store holds all below */
+	uint64_t floor;			/* LSN: what a peer lacks below is in its bitmap. The ring may overwrite what is
+					 * below both */
 	uint64_t want_durable;
 	int failed;			/* -errno, for good */
 	const char *failed_at;		/* "write" or "sync" */
@@ -55,8 +57,13 @@ MUST_CHECK int journal_header_check(const struct journal_header *h, const struct
 
 void journal_init(struct journal *j, struct io *io, int file, const struct geometry *g, struct log *log,
 		  void (*moved)(struct journal *j));
-/* All log below @end is durable in the file, the store holds all below @tail. */
-void journal_start_at(struct journal *j, uint64_t tail, uint64_t end);
+/* All log below @end is durable in the file, the store holds all below @tail, bitmaps know all below @floor. */
+void journal_start_at(struct journal *j, uint64_t tail, uint64_t floor, uint64_t end);
+/* Log up to here fits the ring. */
+static inline uint64_t journal_limit(const struct journal *j)
+{
+	return (j->tail < j->floor ? j->tail : j->floor) + j->geometry->journal_bytes;
+}
 /* Writes what is closed and not yet submitted, if nothing is in flight. */
 void journal_kick(struct journal *j);
 /* All below @lsn (<= log->closed) shall become durable soon. */

@@ -37,6 +37,25 @@ void meta_encode(const struct meta *m, uint64_t generation, uint8_t bytes[META_S
 	slot->durable = to_le64(m->durable);
 	slot->commit = to_le64(m->commit);
 	slot->promised = to_le64(m->promised);
+	slot->floor = to_le64(m->floor.lsn);
+	memcpy(slot->floor_hash, m->floor.hash, HASH_BYTES);
+	if (m->resync.running) {
+		slot->resync_slot = to_le32(m->resync.slot + 1);
+		slot->resync_id = to_le64(m->resync.id);
+		slot->resync_base = to_le64(m->resync.base);
+		memcpy(slot->resync_source, m->resync.source, NAME_BYTES);
+	}
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		const struct lack_place *from = &m->peers[i];
+		struct meta_peer *to = &slot->peers[i];
+
+		memcpy(to->name, from->name, NAME_BYTES);
+		to->known = to_le64(from->known);
+		to->covers = to_le64(from->covers);
+		to->marked = to_le64(from->marked);
+		to->id = to_le64(from->id);
+		to->snapshot = to_le64(from->snapshot);
+	}
 	slot->epoch_count = to_le32(m->history->count);
 	memcpy(slot + 1, m->history->epochs, m->history->count * sizeof(struct epoch_entry));
 	slot->crc = to_le32(slot_crc(slot, m->history->count));
@@ -83,9 +102,40 @@ static int slot_check(const struct meta_slot *slot, const struct geometry *g, ch
 		return refuse(why, "it holds an impossible epoch number; replace this replica from a peer");
 	if (from_le64(slot->reach) >= LSN_MAX || from_le64(slot->durable) >= LSN_MAX ||
 	    from_le64(slot->durable) % g->journal_block != 0 || from_le64(slot->tail) % g->journal_block != 0 ||
-	    from_le64(slot->tail) > from_le64(slot->reach))
+	    from_le64(slot->tail) > from_le64(slot->reach) || from_le64(slot->floor) >= LSN_MAX ||
+	    from_le64(slot->floor) % g->journal_block != 0 || from_le64(slot->resync_base) >= LSN_MAX ||
+	    from_le32(slot->resync_slot) > UNDO_SLOTS || memchr(slot->resync_source, 0, NAME_BYTES) == NULL)
 		return refuse(why, "its positions contradict each other; replace this replica from a peer");
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		if (memchr(slot->peers[i].name, 0, NAME_BYTES) == NULL)
+			return refuse(why, "a peer's name in it has no end; replace this replica from a peer");
 	return 0;
+}
+
+static void load_peers(struct meta *m, const struct meta_slot *slot)
+{
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		const struct meta_peer *from = &slot->peers[i];
+		struct lack_place *to = &m->peers[i];
+
+		memcpy(to->name, from->name, NAME_BYTES);
+		to->known = from_le64(from->known);
+		to->covers = from_le64(from->covers);
+		to->marked = from_le64(from->marked);
+		to->id = from_le64(from->id);
+		to->snapshot = from_le64(from->snapshot);
+	}
+}
+
+static void load_resync(struct meta *m, const struct meta_slot *slot)
+{
+	m->resync = (struct meta_resync){ .running = from_le32(slot->resync_slot) != 0 };
+	if (!m->resync.running)
+		return;
+	m->resync.slot = from_le32(slot->resync_slot) - 1;
+	m->resync.id = from_le64(slot->resync_id);
+	m->resync.base = from_le64(slot->resync_base);
+	memcpy(m->resync.source, slot->resync_source, NAME_BYTES);
 }
 
 int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTES])
@@ -111,6 +161,10 @@ int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTE
 	m->commit = from_le64(best->commit);
 	m->promised = from_le64(best->promised);
 	m->generation = from_le64(best->generation);
+	m->floor.lsn = from_le64(best->floor);
+	memcpy(m->floor.hash, best->floor_hash, HASH_BYTES);
+	load_peers(m, best);
+	load_resync(m, best);
 	m->history->count = from_le32(best->epoch_count);
 	memcpy(m->history->epochs, best + 1, m->history->count * sizeof(struct epoch_entry));
 	if (!history_check(m->history))

@@ -10,7 +10,14 @@
 #include "history.h"
 #include "io.h"
 
-enum { META_MAGIC = 0x4d464c48 /* "HLFM" */, META_VERSION = 1 };
+enum { META_MAGIC = 0x4d464c48 /* "HLFM" */, META_VERSION = 2 };
+
+/* What we know of a peer's place in our log, and of its bitmap (lack.h). */
+struct meta_peer {
+	char name[NAME_BYTES];		/* "" = nobody's */
+	le64 known, covers, marked, id, snapshot;
+};
+_Static_assert(sizeof(struct meta_peer) == 104, "size on disk");
 
 struct meta_slot {
 	le32 magic;
@@ -26,20 +33,40 @@ struct meta_slot {
 	le64 durable; /* the journal had everything below this, durably: ends it below, it is damaged */
 	le64 commit;			/* commit LSN as last known */
 	le64 promised;			/* highest epoch number promised to anybody */
+	le64 floor;			/* what peers lack below this is in their bitmaps; the journal has the rest */
+	uint8_t floor_hash[HASH_BYTES];
+	le64 resync_id;			/* of the resync under way, as its source named it; 0 = it starts anew */
+	le64 resync_base;		/* LSN that our store is the volume as of, but for what undo notes */
+	le32 resync_slot;		/* of undo, plus one; 0 = no resync is under way */
 	le32 epoch_count;
-	uint8_t zero[4096 - 184];
+	char resync_source[NAME_BYTES];
+	struct meta_peer peers[PEERS_MAX];
+	uint8_t zero[4096 - 1020];
 	le32 crc;			/* of all above, then of the epochs */
 };
 _Static_assert(sizeof(struct meta_slot) == 4096, "size on disk");
 _Static_assert(sizeof(struct meta_slot) + HISTORY_MAX * sizeof(struct epoch_entry) <= META_SLOT_BYTES,
 	       "a full history fits");
 
+/* A resync of this replica; it is not consistent but through undo. */
+struct meta_resync {
+	bool running;
+	unsigned slot;
+	uint64_t id, base;
+	char source[NAME_BYTES];
+};
+
+struct lack_place { char name[NAME_BYTES]; uint64_t known, covers, marked, id, snapshot; };
+
 struct meta {
 	struct io *io;
 	int file;
 	const struct geometry *geometry;
 	struct position tail;
+	struct position floor;
 	uint64_t reach, durable, commit, promised;
+	struct meta_resync resync;
+	struct lack_place peers[PEERS_MAX];
 	struct history *history;
 	uint64_t generation;		/* of the newest slot written or being written */
 	uint64_t saved, wanted;		/* tickets: see meta_save() */

@@ -27,10 +27,10 @@ int peer_new(struct peer *p, struct volume *v, const struct volume_peer_config *
 	*p = (struct peer){ .volume = v, .config = config, .socket = -1 };
 	p->dials = strcmp(v->geometry.node, config->name) < 0;
 	p->in_bytes = 2 * frame;
-	p->out_bytes = frame + 4096;
+	p->out_bytes = 2 * frame + 4096;
 	p->in = io->alloc(io, p->in_bytes, 0);
 	p->out = io->alloc(io, p->out_bytes, 0);
-	if (!p->in || !p->out)
+	if (!p->in || !p->out || resync_source_new(p))
 		return -ENOMEM;
 	return cursor_new(&p->cursor, io, &v->log, &v->journal, peer_cursor_ready);
 }
@@ -41,6 +41,7 @@ void peer_delete(struct peer *p)
 		return;
 	CHECK(p->socket < 0 && peer_quiet(p));
 	cursor_delete(&p->cursor);
+	resync_source_delete(p);
 	p->volume->io->free(p->volume->io, p->in);
 	p->volume->io->free(p->volume->io, p->out);
 	*p = (struct peer){ .socket = -1 };
@@ -66,13 +67,13 @@ void peer_move(struct peer *p, enum peer_state state, const char *why)
 	};
 #undef TO
 	struct volume *v = p->volume;
-	enum io_level level = state == PEER_REFUSED || state == PEER_RESYNC ? IO_WARNING : IO_INFO;
+	enum io_level level = state == PEER_REFUSED || state == PEER_SPLIT ? IO_WARNING : IO_INFO;
 
 	if (p->state == state)
 		return;
 	CHECK(allowed[p->state] & 1u << state);
 	CHECK(state == PEER_OFFLINE || state == PEER_REFUSED || p->socket >= 0);
-	CHECK((state != PEER_ONLINE && state != PEER_CATCHUP) || p->sourcing);
+	CHECK((state != PEER_ONLINE && state != PEER_CATCHUP && state != PEER_RESYNC) || p->sourcing);
 	CHECK(state != PEER_FOLLOWING || v->source == p);
 	/* A refusal is tried again every few seconds, and said once. */
 	if (state != PEER_HANDSHAKE && !(p->state == PEER_HANDSHAKE && state == PEER_OFFLINE) &&
@@ -94,6 +95,7 @@ void peer_source_lost(struct volume *v)
 	v->log.epoch = history_last_number(&v->history);
 	/* What was committed of log that we never got says nothing of what a newer epoch puts there. */
 	v->commit = min_u64(v->commit, v->log.closed.lsn);
+	resync_sink_lost(v);
 	/* Another one may go on where it stopped: volume_turn() looks for it. */
 }
 
@@ -107,7 +109,8 @@ void peer_drop(struct peer *p, const char *why, uint64_t delay_ns)
 	if (p->socket >= 0)
 		v->io->close(v->io, p->socket);
 	p->socket = -1;
-	p->met = p->sourcing = p->closing = p->ahead = p->blocked = false;
+	p->met = p->closing = p->ahead = p->rewind = p->resyncing = p->blocked = false;
+	peer_source_stop(p);
 	p->say_hello = p->say_start = p->say_ack = p->say_ping = p->say_role = p->say_error = false;
 	p->in_at = p->in_len = 0;
 	p->log_left = 0;
@@ -119,6 +122,14 @@ void peer_drop(struct peer *p, const char *why, uint64_t delay_ns)
 	volume_role_lost(p);
 	/* Writes that waited for it go on with a copy fewer, if the policy lets them. */
 	volume_turn_soon(v);
+}
+
+void peer_learn(struct peer *p, uint64_t lsn)
+{
+	bool ours = p->verdict == HISTORY_EQUAL || p->verdict == HISTORY_AHEAD || p->verdict == HISTORY_BEHIND;
+
+	if (ours && p->met)
+		lack_learn(p->lack, lsn, !p->resyncing);
 }
 
 static void peer_dialed(struct io_op *op, int64_t result)
@@ -173,12 +184,14 @@ void peer_dial(struct peer *p, uint64_t now)
 	v->io->submit(v->io, &p->dial);
 }
 
-/* It is there, but writes wait for it and it gets nothing done: its disk hangs, or is full. */
+/* It is there, but writes wait for it and it gets nothing done: its disk hangs, or is full. Where any K of some peers
+ * are enough, no write waits for this one: dropping it would help nobody. */
 static bool peer_stuck(struct peer *p, uint64_t now)
 {
 	struct volume *v = p->volume;
 
-	if (p->state != PEER_ONLINE || p->config->mode == MODE_A || v->role != ROLE_PRIMARY || !v->ack_count ||
+	if (v->config.commit != COMMIT_ALL || p->state != PEER_ONLINE || p->config->mode == MODE_A ||
+	    v->role != ROLE_PRIMARY || !v->ack_count ||
 	    min_u64(p->durable, p->applied) >= v->log.closed.lsn)
 		p->progress_ns = now;
 	return now - p->progress_ns > 2 * v->config.peer_timeout_ns;
@@ -205,14 +218,14 @@ void peer_tick(struct peer *p, uint64_t now)
 	if (now - p->heard_ns > timeout) {
 		snprintf(why, sizeof why, "nothing heard for %llu ms; %s",
 			 (unsigned long long)((now - p->heard_ns) / 1000000),
-			 v->role == ROLE_PRIMARY && v->config.min_copies <= 1 ? "writes go on without it"
-									       : "dialing it anew");
+			 volume_commit_goes_on_without(v, p) ? "writes go on without it" : "dialing it anew");
 		peer_drop(p, why, 0);
 		return;
 	}
 	/* We were equal when we met; since then it got log that we did not, and whoever gave it that is gone. */
 	if (v->role == ROLE_SECONDARY && !v->source && v->change.step == ROLE_STEP_NONE && p->state == PEER_IDLE &&
-	    !p->ahead && p->end.lsn > v->log.closed.lsn) {
+	    !p->ahead && p->end.lsn > v->log.closed.lsn && !p->resyncing && v->sink.step == SINK_NONE &&
+	    p->verdict != HISTORY_REWIND_PEER) {
 		peer_drop(p, "it has more log by now", 0);
 		return;
 	}
@@ -225,6 +238,7 @@ void peer_tick(struct peer *p, uint64_t now)
 	}
 	if (now - p->sent_ns > timeout / 5 || p->commit_sent != v->commit)
 		p->say_ping = true;
+	split_tick(p);
 	peer_news(p);
 	if (memcmp(&p->ack_sent, &(struct frame_ack[]){ peer_ack(v) }, sizeof p->ack_sent) != 0)
 		p->say_ack = v->source == p;

@@ -6,12 +6,15 @@
  *	peer_meet.c	HELLO, what the two histories say, who follows whom
  *	peer_send.c	frames out; as source: log from the cursor
  *	peer_receive.c	frames in; as sink: records into our log
+ *	resync_source.c	the blocks of its bitmap, between the log
  */
 #ifndef HOLDFAST_PEER_H
 #define HOLDFAST_PEER_H
 
 #include "cursor.h"
 #include "frame.h"
+#include "resync.h"
+#include "split.h"
 #include "volume.h"
 
 struct volume;
@@ -19,12 +22,13 @@ struct volume;
 /* What we and the peer are to each other. The second column is what people read. */
 #define PEER_STATES(X) \
 	X(OFFLINE,	"offline",	TO(HANDSHAKE)) \
-	X(HANDSHAKE,	"handshake",	TO(OFFLINE) | TO(IDLE) | TO(FOLLOWING) | TO(REFUSED)) \
-	X(IDLE,		"connected",	TO(OFFLINE) | TO(CATCHUP) | TO(FOLLOWING) | TO(REFUSED)) \
-	X(CATCHUP,	"catching up",	TO(OFFLINE) | TO(ONLINE) | TO(RESYNC) | TO(REFUSED)) \
-	X(ONLINE,	"online",	TO(OFFLINE) | TO(RESYNC) | TO(REFUSED) | TO(CATCHUP)) \
-	X(FOLLOWING,	"following",	TO(OFFLINE) | TO(RESYNC) | TO(REFUSED)) \
-	X(RESYNC,	"needs resync",	TO(OFFLINE) | TO(REFUSED)) \
+	X(HANDSHAKE,	"handshake",	TO(OFFLINE) | TO(IDLE) | TO(SPLIT) | TO(REFUSED)) \
+	X(IDLE,		"connected",	TO(OFFLINE) | TO(CATCHUP) | TO(RESYNC) | TO(FOLLOWING) | TO(REFUSED)) \
+	X(CATCHUP,	"catching up",	TO(OFFLINE) | TO(IDLE) | TO(ONLINE) | TO(RESYNC) | TO(REFUSED)) \
+	X(ONLINE,	"online",	TO(OFFLINE) | TO(IDLE) | TO(CATCHUP) | TO(REFUSED)) \
+	X(RESYNC,	"resyncing",	TO(OFFLINE) | TO(IDLE) | TO(CATCHUP) | TO(REFUSED)) \
+	X(FOLLOWING,	"following",	TO(OFFLINE) | TO(REFUSED)) \
+	X(SPLIT,	"split brain",	TO(OFFLINE) | TO(IDLE) | TO(FOLLOWING) | TO(REFUSED)) \
 	X(REFUSED,	"refused",	TO(OFFLINE) | TO(HANDSHAKE))
 
 enum peer_state {
@@ -38,7 +42,7 @@ struct peer {
 	struct volume *volume;
 	const struct volume_peer_config *config;
 	enum peer_state state;
-	char why[WHY_BYTES];		/* of OFFLINE, RESYNC, REFUSED */
+	char why[WHY_BYTES];		/* of OFFLINE, SPLIT, REFUSED */
 	bool dials;			/* our name sorts first: we dial */
 
 	int socket;			/* -1: none */
@@ -69,19 +73,26 @@ struct peer {
 	struct position end;		/* of HELLO; lsn moves with PING */
 	uint64_t promise_ticket, promise_number;	/* ours to it, not durable yet; 0 = none */
 	bool ahead;			/* it has log that we lack and that follows ours */
+	enum history_verdict verdict;	/* of our meeting */
+	struct position fork;		/* up to where its log and ours are the same, as far as histories tell */
+	bool resyncing;			/* its store is in the middle of a resync */
+	bool rewind; /* we give up our log behind the fork for its: a newer epoch, or a split brain decided */
 	uint64_t received, written, durable, applied;
 	uint64_t progress_ns;		/* since when writes wait for it without any of these having moved */
 
 	/* We are its source. */
 	bool sourcing;
 	struct cursor cursor;
+	struct split split;		/* of a split brain */
+	struct lack *lack;		/* what it may lack of what the journal does not hold */
+	struct resync_source give;
 	uint64_t commit_sent, want_durable_sent;
 	uint64_t limit;			/* its journal takes no log that ends above this */
 	bool limited;			/* there is log that it cannot take yet */
 
 	/* It is our source. */
 	uint64_t log_left;		/* bytes of the current LOG frame still to come */
-	bool blocked;			/* a record waits for room in our log */
+	bool blocked;			/* a frame or record waits for room, or for a step of our own resync */
 	struct frame_ack ack_sent;
 };
 
@@ -117,6 +128,8 @@ void peer_drop(struct peer *p, const char *why, uint64_t delay_ns);
 void peer_source_lost(struct volume *v);
 bool peer_connected(const struct peer *p);
 bool peer_quiet(const struct peer *p);
+/* It has all our log durably, up to @lsn: for the floor of our journal. */
+void peer_learn(struct peer *p, uint64_t lsn);
 const char *peer_state_text(enum peer_state state);
 void peer_move(struct peer *p, enum peer_state state, const char *why);
 /* Gives it the connected @socket; ops of an earlier one are over. */
@@ -138,7 +151,13 @@ void peer_refuse_failed(struct peer *p);
 
 /* peer_send.c */
 void peer_send(struct peer *p);
+/* Where the next frame's body goes in what is being put together; and its end. For the other stages that send. */
+void *peer_body(struct peer *p);
+void peer_body_end(struct peer *p, enum frame_type type, uint32_t length);
+/* Whether a frame of @length more fits. */
+bool peer_body_fits(const struct peer *p, uint64_t length);
 void peer_source_start(struct peer *p, const struct position *at);
+void peer_source_stop(struct peer *p);
 void peer_say_role(struct peer *p, enum role_ask ask, uint64_t number, const struct position *at,
 		   const char *text);
 /* What it should know of us as our source. */
@@ -149,6 +168,7 @@ void peer_cursor_ready(struct cursor *c);
 
 /* peer_receive.c */
 void peer_process(struct peer *p);
+void peer_malformed(struct peer *p, const char *field);
 
 /* listener (peer_listen.c) */
 MUST_CHECK int listener_new(struct listener *l, struct volume *v);

@@ -6,7 +6,12 @@
  *	equal		| wait for its START	| follow it		| nothing to do
  *	ahead		| wait for its START	| it is superseded	| wait for its START
  *	behind		| step down, follow it	| follow it		| follow it
+ *	they rewind	| wait for their ASK	| it is superseded	| wait for their ASK
+ *	we rewind	| step down, resync	| resync from it	| resync from it
+ *	split brain	| split.c: tell what each side wrote, until somebody or a policy decides
  *	anything else	| refuse, and say why	| refuse		| refuse
+ *
+ * Who is in the middle of a resync gives nothing to anybody, and goes on with it (ASK) where others send START.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -29,6 +34,7 @@ void peer_hello_fill(struct peer *p, struct frame_hello *hello, struct epoch_ent
 		.end = frame_position_of(&v->log.closed), .durable = to_le64(v->journal.durable),
 		.commit = to_le64(v->commit), .promised = to_le64(v->meta.promised),
 		.epoch_count = to_le32(v->history.count),
+		.flags = to_le32(v->meta.resync.running || v->sink.step != SINK_NONE ? HELLO_RESYNCING : 0),
 	};
 	memcpy(hello->uuid, v->geometry.uuid, UUID_BYTES);
 	memcpy(hello->node, v->geometry.node, NAME_BYTES);
@@ -49,8 +55,8 @@ void peer_refuse(struct peer *p, enum frame_error_code code, uint64_t detail, en
 	snprintf(p->error_text, sizeof p->error_text, "%s", why);
 	p->say_error = true;
 	peer_move(p, state, why);
-	p->sourcing = false;
-	p->closing = code != FRAME_ERROR_RESYNC;
+	peer_source_stop(p);
+	p->closing = true;
 	p->deadline_ns = volume_now(p->volume) + 1000000000;
 	volume_turn_soon(p->volume);
 }
@@ -70,8 +76,13 @@ static void follow(struct peer *p)
 
 	v->source = p;
 	p->log_left = 0;
-	p->say_start = p->say_ack = true;
 	peer_move(p, PEER_FOLLOWING, p->role == ROLE_PRIMARY ? "" : "it is secondary too, and has log that we lack");
+	if (v->meta.resync.running)
+		resync_sink_again(p);
+	else if (p->rewind)
+		resync_sink_start(p);
+	else
+		p->say_start = p->say_ack = true;
 	volume_turn_soon(v);
 }
 
@@ -80,15 +91,15 @@ void peer_follow_best(struct volume *v)
 	struct peer *best = NULL;
 
 	/* Who is about to open an epoch takes no more log: its end is what the others promised for. */
-	if (v->role != ROLE_SECONDARY || v->source || v->state != VOLUME_OPEN ||
+	if (v->role != ROLE_SECONDARY || v->source || v->state != VOLUME_OPEN || v->sink.step != SINK_NONE ||
 	    (v->change.step != ROLE_STEP_NONE && v->change.kind == CHANGE_PROMOTE))
 		return;
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		struct peer *p = &v->peers[i];
 
 		/* What it had when we met may be here by now, from somebody else. */
-		if (p->state == PEER_IDLE && p->ahead &&
-		    (p->role == ROLE_PRIMARY || p->end.lsn > v->log.closed.lsn) &&
+		if ((p->state == PEER_IDLE || p->state == PEER_SPLIT) && p->ahead && !p->closing &&
+		    (p->role == ROLE_PRIMARY || p->rewind || resync_running(v) || p->end.lsn > v->log.closed.lsn) &&
 		    (!best || (p->role == ROLE_PRIMARY && best->role != ROLE_PRIMARY)))
 			best = p;
 	}
@@ -133,29 +144,17 @@ static bool same_volume(struct peer *p, const struct frame_hello *hello)
 	return false;
 }
 
-static void refuse_history(struct peer *p, const struct history_meeting *meeting, const struct position *end)
+static void refuse_history(struct peer *p, const struct history_meeting *meeting)
 {
 	struct volume *v = p->volume;
 	const char *name = p->config->name;
 	unsigned long long fork = meeting->fork;
 
 	switch (meeting->verdict) {
-	case HISTORY_REWIND_PEER:
-		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
-			    "node %s needs a rewind: its log runs %llu bytes past LSN %llu, where a newer epoch began; "
-			    "it keeps them and takes no log until they are set aside", name,
-			    (unsigned long long)end->lsn - fork, fork);
-		return;
-	case HISTORY_REWIND_SELF:
-		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
-			    "node %s needs a rewind: its log runs %llu bytes past LSN %llu, where a newer epoch began; "
-			    "it keeps them and takes no log until they are set aside", v->geometry.node,
-			    (unsigned long long)v->log.closed.lsn - fork, fork);
-		return;
 	case HISTORY_SPLIT_BRAIN:
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
-			    "split brain: nodes %s and %s were both primary after LSN %llu; neither gives anything up; "
-			    "decide which one to keep and create the other anew", v->geometry.node, name, fork);
+			    "split brain: nodes %s and %s were both primary after LSN %llu, and one of them is in the "
+			    "middle of a resync; it waits for that one's source", v->geometry.node, name, fork);
 		return;
 	case HISTORY_UNRELATED:
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
@@ -172,18 +171,31 @@ static void refuse_history(struct peer *p, const struct history_meeting *meeting
 static void act(struct peer *p, enum history_verdict verdict)
 {
 	struct volume *v = p->volume;
+	bool running = resync_running(v);
 
+	p->rewind = !p->resyncing && verdict == HISTORY_REWIND_SELF;
 	/* Nobody has more than the primary of our own epoch; its HELLO may be older than what we have by now. */
-	p->ahead = verdict == HISTORY_BEHIND ||
-		   (p->role == ROLE_PRIMARY && p->epoch_number == history_last_number(&v->history));
+	p->ahead = !p->resyncing &&
+		   (verdict == HISTORY_BEHIND || p->rewind || (running && verdict == HISTORY_EQUAL) ||
+		    (p->role == ROLE_PRIMARY && p->epoch_number == history_last_number(&v->history)));
 	peer_move(p, PEER_IDLE, "");
 	if (!p->ahead)
 		return;
 	if (v->role == ROLE_PRIMARY)
-		volume_step_down(v, p, "a peer has a newer epoch");
+		volume_step_down(v, p, p->rewind ? "a peer has a newer epoch that our last records are not part of"
+						 : "a peer has a newer epoch");
 	if (v->source && v->source->role != ROLE_PRIMARY && p->role == ROLE_PRIMARY)
 		peer_drop(v->source, "the primary is there", 0);
 	peer_follow_best(v);
+}
+
+/* What the peer has of our log, for the floor of our journal and its bitmap. */
+static void note_place(struct peer *p, uint64_t durable)
+{
+	bool ours = p->verdict == HISTORY_EQUAL || p->verdict == HISTORY_AHEAD || p->verdict == HISTORY_BEHIND;
+
+	if (ours || p->verdict == HISTORY_REWIND_SELF || p->verdict == HISTORY_REWIND_PEER)
+		lack_met(p->lack, min_u64(durable, p->fork.lsn), ours && !p->resyncing);
 }
 
 void peer_meet(struct peer *p, const struct frame_hello *hello)
@@ -219,7 +231,12 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	p->received = end.lsn;
 	p->written = p->durable = from_le64(hello->durable);
 	p->applied = 0;
+	p->resyncing = from_le32(hello->flags) & HELLO_RESYNCING;
 	meeting = history_compare(&v->history, &v->log.closed, theirs, &end);
+	p->verdict = meeting.verdict;
+	p->fork.lsn = meeting.fork;
+	memcpy(p->fork.hash, meeting.hash, HASH_BYTES);
+	note_place(p, from_le64(hello->durable));
 	if (p->role == ROLE_PRIMARY && p->epoch_number < max_u64(v->meta.promised, history_last_number(&v->history))) {
 		peer_refuse(p, FRAME_ERROR_FENCED, max_u64(v->meta.promised, history_last_number(&v->history)),
 			    PEER_REFUSED, "node %s is primary of epoch %llu, which is fenced: epoch %llu was promised "
@@ -227,10 +244,10 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 			    (unsigned long long)max_u64(v->meta.promised, history_last_number(&v->history)));
 		return;
 	}
-	if (v->role == ROLE_PRIMARY && (meeting.verdict == HISTORY_REWIND_SELF))
-		volume_step_down(v, p, "a peer has a newer epoch that our last records are not part of");
-	if (meeting.verdict > HISTORY_BEHIND)
-		refuse_history(p, &meeting, &end);
+	if (meeting.verdict == HISTORY_SPLIT_BRAIN && !p->resyncing && !resync_running(v))
+		split_met(p);
+	else if (meeting.verdict > HISTORY_REWIND_SELF)
+		refuse_history(p, &meeting);
 	else
 		act(p, meeting.verdict);
 	volume_role_met(p);

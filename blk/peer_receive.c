@@ -8,7 +8,7 @@
 
 static void receive(struct peer *p);
 
-static void malformed(struct peer *p, const char *field)
+void peer_malformed(struct peer *p, const char *field)
 {
 	if (p->state == PEER_HANDSHAKE || p->met)
 		peer_refuse(p, FRAME_ERROR_PROTOCOL, 0, PEER_REFUSED, "node %s sent a malformed frame: %s",
@@ -57,7 +57,7 @@ static bool take_record(struct peer *p)
 
 	if (avail >= sizeof *r && (record_length(r) > v->geometry.segment_bytes ||
 				   record_length(r) < sizeof *r)) {
-		malformed(p, "record length");
+		peer_malformed(p, "record length");
 		return false;
 	}
 	if (avail >= sizeof *r && (!log_has_room(&v->log, record_length(r), v->journal.written) ||
@@ -68,14 +68,14 @@ static bool take_record(struct peer *p)
 	}
 	p->blocked = false;
 	if (!epoch_fits(v, r, avail)) {
-		malformed(p, "record epoch");
+		peer_malformed(p, "record epoch");
 		return false;
 	}
 	finding = log_receive(&v->log, r, avail, &used);
 	if (finding == RECORD_SHORT && avail < p->log_left)
 		return false;
 	if (finding != RECORD_GOOD) {
-		malformed(p, record_finding_name(finding));
+		peer_malformed(p, record_finding_name(finding));
 		return false;
 	}
 	epoch_note(v, r);
@@ -89,13 +89,15 @@ static bool take_log(struct peer *p, const struct frame_header *header)
 	struct volume *v = p->volume;
 	const struct frame_log *log = (const void *)(header + 1);
 
-	if (v->source != p || from_le64(log->first) != v->log.end.lsn || from_le64(log->commit) >= LSN_MAX) {
-		malformed(p, "LOG first");
+	if (v->source != p || from_le64(log->first) != v->log.end.lsn || from_le64(log->commit) >= LSN_MAX ||
+	    (v->sink.step != SINK_NONE && v->sink.step < SINK_RUN)) {
+		peer_malformed(p, "LOG first");
 		return false;
 	}
 	v->commit = max_u64(v->commit, from_le64(log->commit));
 	v->source_want_durable = max_u64(v->source_want_durable, from_le64(log->want_durable));
 	p->log_left = from_le32(header->length) - sizeof *log;
+	peer_learn(p, from_le64(log->durable));
 	p->end.lsn = max_u64(p->end.lsn, from_le64(log->end));
 	return true;
 }
@@ -107,13 +109,14 @@ static bool take_start(struct peer *p, const struct frame_start *start)
 	struct position at = frame_position_get(&start->at);
 
 	if (p->state != PEER_IDLE && p->state != PEER_CATCHUP && p->state != PEER_ONLINE) {
-		malformed(p, "START is not expected now");
+		peer_malformed(p, "START is not expected now");
 		return false;
 	}
 	if (p->sourcing || at.lsn % p->volume->geometry.journal_block) {
-		malformed(p, "START at");
+		peer_malformed(p, "START at");
 		return false;
 	}
+	p->resyncing = false;
 	peer_source_start(p, &at);
 	return true;
 }
@@ -126,7 +129,7 @@ static bool take_ack(struct peer *p, const struct frame_ack *ack)
 	if (!p->sourcing)
 		return true;	/* of before we stopped to be its source */
 	if (received > p->cursor.at.lsn || written > received || durable > written || applied > received) {
-		malformed(p, "ACK watermarks");
+		peer_malformed(p, "ACK watermarks");
 		return false;
 	}
 	if (received > p->received || written > p->written || durable > p->durable || applied > p->applied)
@@ -136,6 +139,7 @@ static bool take_ack(struct peer *p, const struct frame_ack *ack)
 	p->durable = max_u64(p->durable, durable);
 	p->applied = max_u64(p->applied, applied);
 	p->limit = from_le64(ack->limit);
+	peer_learn(p, p->durable);
 	volume_acks(p->volume);
 	return true;
 }
@@ -147,10 +151,12 @@ static bool take_ping(struct peer *p, const struct frame_ping *ping)
 	struct volume *v = p->volume;
 
 	if (from_le64(ping->end) >= LSN_MAX || from_le64(ping->commit) >= LSN_MAX) {
-		malformed(p, "PING end or commit");
+		peer_malformed(p, "PING end or commit");
 		return false;
 	}
 	p->end.lsn = max_u64(p->end.lsn, from_le64(ping->end));
+	if (!p->sourcing)
+		peer_learn(p, from_le64(ping->durable));
 	if (v->source == p) {
 		v->commit = max_u64(v->commit, from_le64(ping->commit));
 		v->source_want_durable = max_u64(v->source_want_durable, from_le64(ping->want_durable));
@@ -169,11 +175,6 @@ static bool take_error(struct peer *p, const struct frame_header *header)
 	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
-	if (code == FRAME_ERROR_RESYNC && v->source == p) {
-		peer_source_lost(v);
-		peer_move(p, PEER_RESYNC, text);
-		return true;
-	}
 	if (code == FRAME_ERROR_FENCED && v->role == ROLE_PRIMARY && from_le64(error->detail) < EPOCH_NUMBER_MAX &&
 	    from_le64(error->detail) > history_last_number(&v->history)) {
 		v->meta.promised = max_u64(v->meta.promised, from_le64(error->detail));
@@ -194,16 +195,33 @@ static bool take_role(struct peer *p, const struct frame_header *header)
 
 	memcpy(text, role + 1, from_le32(header->length) - sizeof *role);
 	if (from_le16(role->ask) == 0 || from_le16(role->ask) >= ROLE_ASKS) {
-		malformed(p, "ROLE ask");
+		peer_malformed(p, "ROLE ask");
 		return false;
 	}
 	if (from_le64(role->number) >= EPOCH_NUMBER_MAX ||
 	    (from_le16(role->ask) == ROLE_HANDOVER && from_le64(role->number) == 0)) {
-		malformed(p, "ROLE number");
+		peer_malformed(p, "ROLE number");
 		return false;
 	}
 	volume_role_frame(p, role, text);
 	return p->socket == socket;
+}
+
+/* Of our source. Some have to wait; they are looked at again next turn. */
+static bool take_resync(struct peer *p, const struct frame_header *header)
+{
+	const char *field = NULL;
+	int result = resync_sink_frame(p, header, &field);
+
+	if (result == -EAGAIN) {
+		p->in_at -= (uint32_t)sizeof *header + from_le32(header->length);
+		p->blocked = true;
+		return false;
+	}
+	p->blocked = false;
+	if (result)
+		peer_malformed(p, field);
+	return result == 0;
 }
 
 /* One frame that is whole (of LOG: its fixed part). False: no more until something changes. */
@@ -221,11 +239,15 @@ static bool take_frame(struct peer *p)
 		if (type == FRAME_ERROR)
 			return take_error(p, header);
 		if (type != FRAME_HELLO || frame_hello_check(fixed, &field)) {
-			malformed(p, field ? field : "type (HELLO comes first)");
+			peer_malformed(p, field ? field : "type (HELLO comes first)");
 			return false;
 		}
 		peer_meet(p, fixed);
 		return p->socket >= 0;
+	}
+	if (frame_resync_check(header, &p->volume->geometry, &field)) {
+		peer_malformed(p, field);
+		return false;
 	}
 	switch (type) {
 	case FRAME_LOG: return take_log(p, header);
@@ -234,8 +256,16 @@ static bool take_frame(struct peer *p)
 	case FRAME_PING: return take_ping(p, fixed);
 	case FRAME_ROLE: return take_role(p, header);
 	case FRAME_ERROR: return take_error(p, header);
+	case FRAME_SIDE: split_told(p, fixed); return true;
+	case FRAME_WANT: resync_wanted(p, fixed); return true;
+	case FRAME_ASK: return resync_asked(p, fixed);
+	case FRAME_TAKEN: return resync_taken(p, fixed);
+	case FRAME_NEED:
+	case FRAME_BEGIN:
+	case FRAME_BLOCKS:
+	case FRAME_DONE: return take_resync(p, header);
 	}
-	malformed(p, "type (a second HELLO)");
+	peer_malformed(p, "type (a second HELLO)");
 	return false;
 }
 
@@ -245,9 +275,15 @@ void peer_process(struct peer *p)
 	struct volume *v = p->volume;
 	uint64_t closed = v->log.closed.lsn;
 
+	p->blocked = false;
 	while (p->socket >= 0 && !p->closing && p->in_at < p->in_len) {
 		const char *field = NULL;
 		int result;
+
+		if (v->source == p && resync_sink_holds(v)) {
+			p->blocked = true;
+			break;
+		}
 
 		if (p->log_left) {
 			if (!take_record(p))
@@ -256,7 +292,7 @@ void peer_process(struct peer *p)
 		}
 		result = frame_look(p->in + p->in_at, p->in_len - p->in_at, &v->geometry, &field);
 		if (result < 0)
-			malformed(p, field);
+			peer_malformed(p, field);
 		if (result != 1 || !take_frame(p))
 			break;
 	}

@@ -9,17 +9,21 @@
 
 enum { COMMIT_NEWS_NS = 5000000 };
 
-/* Where the next frame's body goes. */
-static void *body(struct peer *p)
+void *peer_body(struct peer *p)
 {
 	return p->out + p->out_len + sizeof(struct frame_header);
 }
 
-static void frame_end(struct peer *p, enum frame_type type, uint32_t length)
+void peer_body_end(struct peer *p, enum frame_type type, uint32_t length)
 {
 	frame_seal((struct frame_header *)(void *)(p->out + p->out_len), type, length);
 	p->out_len += (uint32_t)sizeof(struct frame_header) + length;
 	CHECK(p->out_len <= p->out_bytes);
+}
+
+bool peer_body_fits(const struct peer *p, uint64_t length)
+{
+	return p->out_len + sizeof(struct frame_header) + length <= p->out_bytes;
 }
 
 static uint32_t text_put(void *to, const char *text)
@@ -33,10 +37,10 @@ static uint32_t text_put(void *to, const char *text)
 
 static void put_hello(struct peer *p)
 {
-	struct frame_hello *hello = body(p);
+	struct frame_hello *hello = peer_body(p);
 
 	peer_hello_fill(p, hello, (struct epoch_entry *)(void *)(hello + 1));
-	frame_end(p, FRAME_HELLO, (uint32_t)(sizeof *hello + from_le32(hello->epoch_count) *
+	peer_body_end(p, FRAME_HELLO, (uint32_t)(sizeof *hello + from_le32(hello->epoch_count) *
 					     sizeof(struct epoch_entry)));
 	p->say_hello = false;
 }
@@ -45,7 +49,7 @@ struct frame_ack peer_ack(const struct volume *v)
 {
 	return (struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
 				   to_le64(v->journal.durable), to_le64(v->applied),
-				   to_le64(v->journal.tail + v->geometry.journal_bytes) };
+				   to_le64(journal_limit(&v->journal)) };
 }
 
 static void put_small(struct peer *p)
@@ -53,40 +57,41 @@ static void put_small(struct peer *p)
 	struct volume *v = p->volume;
 
 	if (p->say_role) {
-		struct frame_role *role = body(p);
+		struct frame_role *role = peer_body(p);
 
 		*role = p->role_out;
-		frame_end(p, FRAME_ROLE, (uint32_t)sizeof *role + text_put(role + 1, p->role_text));
+		peer_body_end(p, FRAME_ROLE, (uint32_t)sizeof *role + text_put(role + 1, p->role_text));
 	}
 	if (p->say_start) {
-		struct frame_start *start = body(p);
+		struct frame_start *start = peer_body(p);
 
 		start->at = frame_position_of(&v->log.closed);
-		frame_end(p, FRAME_START, sizeof *start);
+		peer_body_end(p, FRAME_START, sizeof *start);
 	}
 	if (p->say_ack) {
-		struct frame_ack *ack = body(p);
+		struct frame_ack *ack = peer_body(p);
 
 		*ack = peer_ack(v);
 		p->ack_sent = *ack;
-		frame_end(p, FRAME_ACK, sizeof *ack);
+		peer_body_end(p, FRAME_ACK, sizeof *ack);
 	}
 	if (p->say_ping) {
-		struct frame_ping *ping = body(p);
+		struct frame_ping *ping = peer_body(p);
 
-		*ping = (struct frame_ping){ to_le64(v->log.closed.lsn), to_le64(v->commit), to_le64(0) };
+		*ping = (struct frame_ping){ .end = to_le64(v->log.closed.lsn), .commit = to_le64(v->commit),
+					     .durable = to_le64(v->journal.durable) };
 		if (p->sourcing) {
 			p->want_durable_sent = min_u64(v->flush_wanted, p->cursor.at.lsn);
 			ping->want_durable = to_le64(p->want_durable_sent);
 		}
 		p->commit_sent = v->commit;
-		frame_end(p, FRAME_PING, sizeof *ping);
+		peer_body_end(p, FRAME_PING, sizeof *ping);
 	}
 	if (p->say_error) {
-		struct frame_error *error = body(p);
+		struct frame_error *error = peer_body(p);
 
 		*error = p->error_out;
-		frame_end(p, FRAME_ERROR, (uint32_t)sizeof *error + text_put(error + 1, p->error_text));
+		peer_body_end(p, FRAME_ERROR, (uint32_t)sizeof *error + text_put(error + 1, p->error_text));
 	}
 	p->say_role = p->say_start = p->say_ack = p->say_ping = p->say_error = false;
 }
@@ -114,28 +119,26 @@ void peer_source_start(struct peer *p, const struct position *at)
 	volume_turn_soon(v);
 }
 
+void peer_source_stop(struct peer *p)
+{
+	p->sourcing = false;
+	resync_source_stop(p);
+}
+
 static void cannot_source(struct peer *p, int error)
 {
 	struct volume *v = p->volume;
 	unsigned long long lsn = p->cursor.at.lsn;
 
-	p->sourcing = false;
 	if (error != -EBADMSG)
 		peer_refuse(p, FRAME_ERROR_BUSY, 0, PEER_REFUSED, "node %s cannot read its journal at LSN %llu (%s)",
 			    v->geometry.node, lsn, strerrordesc_np(-error));
-	else if (p->cursor.finding == RECORD_UNCHAINED)
+	else if (p->cursor.finding == RECORD_UNCHAINED && !p->resyncing)
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
 			    "the logs of nodes %s and %s differ below LSN %llu: a disk or memory has lied; "
 			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
 	else
-		peer_refuse(p, FRAME_ERROR_RESYNC, 0, PEER_RESYNC,
-			    "node %s needs a resync: it lacks everything since LSN %llu, and the journal of %s "
-			    "%s (%s there); "
-			    "create its replica anew",
-			    p->config->name, lsn, v->geometry.node,
-			    p->cursor.finding == RECORD_STALE ? "holds it no more"
-							      : "is damaged or holds it no more",
-			    record_finding_name(p->cursor.finding));
+		resync_needed(p);
 }
 
 /* Its journal needs the record, a pad behind it, and the rest of that pad's block. Without this bound the record
@@ -151,10 +154,10 @@ static bool peer_has_room(const struct peer *p, const struct record_header *r)
 static void put_log(struct peer *p)
 {
 	struct volume *v = p->volume;
-	struct frame_log *frame = body(p);
+	struct frame_log *frame = peer_body(p);
 	uint8_t *records = (uint8_t *)(frame + 1);
 	uint32_t length = 0, most = frame_log_max(&v->geometry);
-	uint64_t first = p->cursor.at.lsn;
+	uint64_t first = p->cursor.at.lsn, limit = resync_log_limit(p);
 
 	if (p->out_len + sizeof(struct frame_header) + sizeof *frame + most > p->out_bytes)
 		return;
@@ -164,7 +167,7 @@ static void put_log(struct peer *p)
 
 		if (result < 0 && result != -EAGAIN)
 			cannot_source(p, result);
-		p->limited = result == 1 && !peer_has_room(p, r);
+		p->limited = result == 1 && (!peer_has_room(p, r) || from_le64(r->lsn) + record_length(r) > limit);
 		if (result != 1 || p->limited || length + record_wire_length(r) > most)
 			break;
 		memcpy(records + length, r, record_wire_length(r));
@@ -176,8 +179,8 @@ static void put_log(struct peer *p)
 	p->want_durable_sent = v->flush_wanted;
 	p->commit_sent = v->commit;
 	*frame = (struct frame_log){ to_le64(first), to_le64(p->cursor.at.lsn), to_le64(v->commit),
-				     to_le64(v->flush_wanted) };
-	frame_end(p, FRAME_LOG, (uint32_t)sizeof *frame + length);
+				     to_le64(v->flush_wanted), to_le64(v->journal.durable) };
+	peer_body_end(p, FRAME_LOG, (uint32_t)sizeof *frame + length);
 }
 
 static void source(struct peer *p)
@@ -215,7 +218,7 @@ void peer_news(struct peer *p)
 		return;
 	if (v->source == p) {
 		const struct frame_ack *sent = &p->ack_sent;
-		uint64_t limit = v->journal.tail + v->geometry.journal_bytes;
+		uint64_t limit = journal_limit(&v->journal);
 		bool received = from_le64(sent->received) != v->log.closed.lsn;
 		bool written = from_le64(sent->written) != v->journal.written;
 		bool durable = from_le64(sent->durable) != v->journal.durable;
@@ -269,8 +272,16 @@ void peer_send(struct peer *p)
 		put_hello(p);
 	} else if (p->met) {
 		put_small(p);
-		if (p->sourcing && !p->closing)
+		split_put(p);
+		resync_sink_put(p);
+		/* Log and blocks take turns in going first, so that neither starves. */
+		if (p->give.log_first && p->sourcing && !p->closing)
 			source(p);
+		if (!p->closing)
+			resync_source_put(p);
+		if (!p->give.log_first && p->sourcing && !p->closing)
+			source(p);
+		p->give.log_first = !p->give.log_first || p->state != PEER_RESYNC;
 	}
 	if (!p->out_len)
 		return;

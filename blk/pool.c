@@ -269,6 +269,7 @@ static void page_dirty(struct pool *pool, struct page *page, uint64_t lsn, uint6
 		list_remove(&page->link);
 		page->state = PAGE_DIRTY;
 		page->lsn_first = lsn;
+		page->order = ++pool->order;
 		list_append(&pool->dirty, &page->link);
 		pool->dirty_count++;
 	}
@@ -384,6 +385,22 @@ uint64_t pool_oldest(const struct pool *pool, uint64_t otherwise)
 bool pool_dirty(const struct pool *pool)
 {
 	return !list_empty(&pool->dirty) || pool->holes->count || pool->holes_now->count;
+}
+
+uint64_t pool_clean_order(const struct pool *pool)
+{
+	struct list *link = list_first(&pool->dirty);
+
+	return link ? list_entry(link, struct page, link)->order - 1 : pool->order;
+}
+
+void pool_forget(struct pool *pool)
+{
+	CHECK(pool->loading_count == 0 && pool->holes_now->count == 0);
+	for (uint64_t i = 0; i < pool->page_count; i++)
+		if (pool->pages[i].state != PAGE_FREE)
+			page_free(pool, &pool->pages[i]);
+	pool->holes->count = 0;
 }
 
 void pool_page_copied(struct pool *pool, struct page *page)

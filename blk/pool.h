@@ -23,6 +23,7 @@ struct page {
 	uint64_t block;
 	uint64_t lsn_first;	/* of the oldest record in it that no destage has copied; dirty only */
 	uint64_t lsn_last;	/* end of the newest record in it */
+	uint64_t order;		/* of its entry into the dirty list */
 	uint8_t *data;
 	struct page *hash_next;
 	struct list link;	/* free, clean (LRU) or dirty list */
@@ -41,6 +42,7 @@ struct pool {
 	int store;
 	const struct geometry *geometry;
 	uint64_t page_count, dirty_count, free_count, loading_count;
+	uint64_t order;			/* entries into the dirty list so far */
 	uint64_t clean_count;		/* of those that may be given up: without `writing` */
 	struct page *pages;
 	uint8_t *data;
@@ -83,6 +85,10 @@ void pool_touch(struct pool *pool, struct page *page);
 /* LSN of the oldest record whose effect is only here; @otherwise when there is none. */
 uint64_t pool_oldest(const struct pool *pool, uint64_t otherwise);
 bool pool_dirty(const struct pool *pool);
+/* All that entered the dirty list up to this order has left it. */
+uint64_t pool_clean_order(const struct pool *pool);
+/* Gives up all pages and holes, dirty ones too. Nothing is being loaded or written. */
+void pool_forget(struct pool *pool);
 
 /* For destage. */
 void pool_page_copied(struct pool *pool, struct page *page);	/* dirty -> writing */

@@ -123,20 +123,29 @@ unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]
 		const struct peer *p = &v->peers[i];
 
 		out[i] = (struct ack_peer){
-			.mode = p->config->mode, .online = p->state == PEER_ONLINE, .connected = p->sourcing,
+			.mode = p->config->mode, .online = p->state == PEER_ONLINE,
+			/* In the middle of a resync its log is no copy of anything. */
+			.connected = p->sourcing && p->state != PEER_RESYNC,
 			.received = p->received, .written = p->written, .durable = p->durable,
-			.applied = p->applied,
+			.applied = p->applied, .named = p->config->commit,
 		};
 	}
 	return v->peer_count;
 }
 
+struct ack_policy volume_ack_policy(const struct volume *v)
+{
+	return (struct ack_policy){ .commit = v->config.commit, .copies = v->config.commit_copies,
+				    .min_copies = v->config.min_copies };
+}
+
 struct ack_marks volume_marks(const struct volume *v)
 {
+	struct ack_policy policy = volume_ack_policy(v);
 	struct ack_peer peers[PEERS_MAX];
 	unsigned count = volume_ack_peers(v, peers);
 
-	return ack_marks(v->journal.written, v->journal.durable, peers, count, v->config.min_copies);
+	return ack_marks(v->journal.written, v->journal.durable, peers, count, &policy);
 }
 
 static void answer_up_to(struct volume *v, struct list *list, uint64_t lsn)
@@ -205,20 +214,17 @@ static uint32_t chunk_length(const struct volume *v, const struct volume_request
 	return left <= most ? (uint32_t)left : (uint32_t)(round_down(offset + most, BLOCK_BYTES) - offset);
 }
 
-/* A peer that writes wait for must still find in our journal what it lacks when its connection was lost for a
- * moment: so the log does not run away from it by more than the journal holds. */
+/* Those that writes wait for must still find in our journal what they lack when their connection was lost for a
+ * moment: so the log does not run away from them by more than the journal holds. */
 static bool peers_keep_up(const struct volume *v, uint32_t record)
 {
 	uint64_t span = v->geometry.journal_bytes - v->geometry.segment_bytes;
+	uint64_t end = v->log.end.lsn + log_cost(&v->log, record);
+	struct ack_policy policy = volume_ack_policy(v);
+	struct ack_peer peers[PEERS_MAX];
+	unsigned count = volume_ack_peers(v, peers);
 
-	for (unsigned i = 0; i < v->peer_count; i++) {
-		const struct peer *p = &v->peers[i];
-
-		if (p->state == PEER_ONLINE && p->config->mode != MODE_A &&
-		    v->log.end.lsn + log_cost(&v->log, record) > p->written + span)
-			return false;
-	}
-	return true;
+	return end <= span || ack_kept_up(peers, count, &policy) >= end - span;
 }
 
 /* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
@@ -318,6 +324,9 @@ static void submit_flush(struct volume *v, struct volume_request *request)
 /* ---- reads ---------------------------------------------------------------------------------------- */
 
 static void read_go_on(struct volume *v, struct volume_request *request);
+static void submit_read_anew(struct volume *v, struct volume_request *request);
+
+enum { VOLUME_CURRENT = 1 << 16 };	/* request flag of our own reads: whatever readers are shown */
 
 /* Copies what memory knows of the request's blocks into its buffer. A block of which memory knows nothing is
  * left as it is: the store's bytes are, or will be, there. */
@@ -386,6 +395,11 @@ static void read_end(struct volume *v, struct volume_request *request)
 		read_begin(v, request);
 		return;
 	}
+	/* It began before a resync did: not what readers are shown now. */
+	if (resync_running(v) && !(request->flags & VOLUME_CURRENT)) {
+		submit_read_anew(v, request);
+		return;
+	}
 	read_overlay(v, request);
 	request->lsn = v->applied;
 	if (request->stage)	/* we are in the store's done(), not in volume_submit() */
@@ -417,11 +431,94 @@ static void read_go_on(struct volume *v, struct volume_request *request)
 	v->io->submit(v->io, &request->io);
 }
 
+/* ---- reads while a resync changes the store ---- */
+
+static void view_go_on(struct volume *v, struct volume_request *request);
+
+/* From a done(). */
+static void submit_read_anew(struct volume *v, struct volume_request *request)
+{
+	request->progress = 0;
+	if (!resync_running(v)) {
+		request->stage = 1;
+		read_begin(v, request);
+	} else if (resync_readable(v)) {
+		request->stage = v->views;
+		view_go_on(v, request);
+	} else {
+		answer(v, request, -EIO);
+	}
+}
+
+static void view_read_done(struct io_op *op, int64_t result)
+{
+	struct volume_request *request = container_of(op, struct volume_request, io);
+	struct volume *v = request->volume;
+	uint64_t from = request->progress, to = from + op->len / BLOCK_BYTES;
+
+	/* Meanwhile the resync may be over (or another one have begun): what was read is nothing. */
+	if (!resync_running(v) || request->stage != v->views) {
+		submit_read_anew(v, request);
+		return;
+	}
+	if (result != (int64_t)op->len || !resync_readable(v)) {
+		answer(v, request, -EIO);
+		return;
+	}
+	/* A block of the store may have been replaced while we read it: then its bit was set before. */
+	if (op->file == v->config.store)
+		to = min_u64(to, bitmap_next(&v->sink.slot->saved, from));
+	request->progress = to;
+	view_go_on(v, request);
+}
+
+/* The next run of blocks that are all in the snapshot, or all still in the store. */
+static void view_go_on(struct volume *v, struct volume_request *request)
+{
+	const struct bitmap *saved = &v->sink.slot->saved;
+	uint64_t first = request->offset / BLOCK_BYTES, from = max_u64(request->progress, first), to;
+	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+	bool in_undo;
+
+	request->progress = from;
+	if (from == end) {
+		request->lsn = from_le64(v->sink.slot->header.lsn);
+		answer(v, request, 0);
+		return;
+	}
+	in_undo = bitmap_test(saved, from);
+	to = min_u64(end, in_undo ? bitmap_next_clear(saved, from) : bitmap_next(saved, from));
+	to = min_u64(to, from + IO_LEN_MAX / BLOCK_BYTES);
+	request->io = (struct io_op){
+		.kind = IO_READ, .file = in_undo ? v->sink.slot->file : v->config.store,
+		.offset = in_undo ? undo_block_offset(&v->undo, from) : from * BLOCK_BYTES,
+		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
+		.done = view_read_done,
+	};
+	v->io->submit(v->io, &request->io);
+}
+
 static void submit_read(struct volume *v, struct volume_request *request)
 {
 	CHECK((uintptr_t)request->buffer % BLOCK_BYTES == 0);
 	v->reads++;
 	v->bytes_read += request->len;
+	if (!resync_running(v))
+		read_begin(v, request);
+	else if (resync_readable(v))
+		submit_read_anew(v, request);
+	else
+		answer_later(v, request, -EIO);
+}
+
+void volume_read_current(struct volume *v, struct volume_request *request)
+{
+	list_init(&request->link);
+	request->volume = v;
+	request->flags = VOLUME_CURRENT;
+	request->progress = 0;
+	request->stage = 0;
+	v->requests_in_flight++;
 	read_begin(v, request);
 }
 
@@ -444,6 +541,11 @@ static void submit_map(struct volume *v, struct volume_request *request)
 	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
 	bool hole = false;
 
+	if (resync_running(v)) {	/* nobody knows; to say that it is data is always right */
+		request->extent = request->len;
+		answer_later(v, request, 1);
+		return;
+	}
 	if (pool_find(&v->pool, block)) {
 		while (to < end && pool_find(&v->pool, to))
 			to++;
@@ -508,10 +610,14 @@ void volume_submit(struct volume *v, struct volume_request *request)
 
 /* ---- the turn --------------------------------------------------------------------------------------- */
 
-static bool any_peer_online(const struct volume *v, enum replication_mode mode)
+static bool any_peer_counts(const struct volume *v, enum replication_mode mode)
 {
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (v->peers[i].state == PEER_ONLINE && v->peers[i].config->mode == mode)
+	struct ack_policy policy = volume_ack_policy(v);
+	struct ack_peer peers[PEERS_MAX];
+	unsigned count = volume_ack_peers(v, peers);
+
+	for (unsigned i = 0; i < count; i++)
+		if (peers[i].mode == mode && ack_counts(&peers[i], &policy))
 			return true;
 	return false;
 }
@@ -524,7 +630,7 @@ static void close_batch(struct volume *v)
 		v->applied = v->log.end.lsn;	/* a pad has no effect */
 	}
 	/* In mode D readers there see only what is committed, that is durable: every write waits for that. */
-	if (any_peer_online(v, MODE_D))
+	if (any_peer_counts(v, MODE_D))
 		v->flush_wanted = v->log.closed.lsn;
 	if (v->role == ROLE_PRIMARY && v->flush_wanted > v->journal.durable)
 		journal_want_durable(&v->journal, min_u64(v->flush_wanted, v->log.closed.lsn));
@@ -545,6 +651,9 @@ static void volume_turn(struct io_op *op, int64_t result)
 		volume_apply_step(v);
 		close_batch(v);
 		volume_acks(v);
+		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
+			lacks_step(&v->lacks);
+		resync_sink_step(v);
 		volume_role_step(v);
 		listener_step(&v->listener);
 		peer_follow_best(v);
@@ -552,6 +661,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 			if (v->state == VOLUME_OPEN)
 				peer_dial(&v->peers[i], volume_now(v));
 			peer_process(&v->peers[i]);
+			resync_source_step(&v->peers[i]);
 			peer_news(&v->peers[i]);
 			peer_send(&v->peers[i]);
 		}
@@ -629,6 +739,30 @@ void volume_pool_loaded(struct pool *pool, int error)
 
 	if (error)
 		volume_fail(v, error, "store: a read");
+	volume_turn_soon(v);
+}
+
+void volume_lacks_moved(struct lacks *l)
+{
+	struct volume *v = container_of(l, struct volume, lacks);
+
+	if (lacks_failed(l))
+		volume_fail(v, lacks_failed(l), "bitmap: a read or write");
+	if (l->lost) {
+		l->lost = false;
+		say(v->io, IO_WARNING, "volume=%s journal: a part that a peer may lack cannot be read back; all blocks "
+		    "are noted for it instead", v->config.name);
+	}
+	volume_turn_soon(v);
+}
+
+void volume_undo_moved(struct undo *u)
+{
+	struct volume *v = container_of(u, struct volume, undo);
+
+	if (u->failed)
+		volume_fail(v, u->failed, "undo: a read or write");
+	destage_step(&v->destage);
 	volume_turn_soon(v);
 }
 

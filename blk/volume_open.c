@@ -5,6 +5,7 @@
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
+ *	load		the bitmaps of the peers, and undo: was a resync under way?
  *	scan		from the tail, record by record, to the first that is none
  *	clear		records of this lap behind that: remains of a batch that was lost in part
  *	rewrite, sync	what was found behind `durable` may only be in a cache (the last daemon was killed), or be gone
@@ -42,15 +43,31 @@ static uint64_t log_ring_bytes(const struct volume_config *c)
 	return bytes < 2 * segment ? 2 * segment : bytes;
 }
 
+/* Not part of `memory`: 32.5 MiB per TiB for each peer, and twice that for each slot of undo. */
+static int allot_bitmaps(struct volume *v)
+{
+	const char *names[PEERS_MAX];
+	uint64_t limit = v->config.undo_bytes ? v->config.undo_bytes : v->geometry.volume_bytes / 10;
+
+	for (unsigned i = 0; i < v->config.peer_count; i++)
+		names[i] = v->config.peers[i].name;
+	return lacks_new(&v->lacks, v->io, v->config.bitmap, &v->log, &v->journal, &v->meta, names,
+			 v->config.peer_count, volume_lacks_moved) ||
+			       undo_new(&v->undo, v->io, v->config.undo, v->config.store, &v->geometry, limit,
+					volume_undo_moved)
+		       ? -ENOMEM
+		       : 0;
+}
+
 static int allot(struct volume *v, char why[WHY_BYTES])
 {
 	struct io *io = v->io;
 	const struct geometry *g = &v->geometry;
-	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 5 * frame_bytes_max(g);
+	uint64_t fixed = log_ring_bytes(&v->config) + (v->config.peer_count + 1ull) * 10 * frame_bytes_max(g);
 	uint32_t stages = v->config.memory_bytes >= (32 << 20) ? DESTAGE_STAGES : 2;
 	uint64_t pages;
 
-	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES;
+	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES + UNDO_COPY_BYTES;
 	if (v->config.memory_bytes < fixed + fixed / 4) {
 		snprintf(why, WHY_BYTES,
 			 "memory: %llu bytes (without the front ends') are too few for %u peers and segments of "
@@ -63,18 +80,22 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	if (log_new(&v->log, io, g, log_ring_bytes(&v->config)) ||
 	    pool_new(&v->pool, io, v->config.store, g, pages, volume_pool_loaded) ||
 	    meta_new(&v->meta, io, v->config.meta, g, &v->history, volume_meta_moved) ||
-	    destage_new(&v->destage, io, v->config.store, &v->pool, &v->journal, &v->meta, &v->applied, stages,
-			volume_destage_freed) ||
+	    destage_new(&v->destage, io, v->config.store, &v->pool, &v->journal, &v->meta, &v->undo, &v->applied,
+			stages, volume_destage_freed) ||
 	    cursor_new(&v->apply, io, &v->log, &v->journal, volume_apply_ready) ||
-	    listener_new(&v->listener, v))
+	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v))
 		return -ENOMEM;
 	v->scan_history = io->alloc(io, sizeof *v->scan_history, 0);
 	v->slots = io->alloc(io, META_BYTES, IO_FIXED);
 	if (!v->scan_history || !v->slots)
 		return -ENOMEM;
-	for (; v->peer_count < v->config.peer_count; v->peer_count++)
-		if (peer_new(&v->peers[v->peer_count], v, &v->config.peers[v->peer_count]))
+	for (; v->peer_count < v->config.peer_count; v->peer_count++) {
+		struct peer *p = &v->peers[v->peer_count];
+
+		if (peer_new(p, v, &v->config.peers[v->peer_count]))
 			return -ENOMEM;
+		p->lack = &v->lacks.at[v->peer_count];
+	}
 	return 0;
 }
 
@@ -83,6 +104,8 @@ int volume_new(struct volume **out, struct io *io, const struct volume_config *c
 	struct volume *v;
 	int result = geometry_check(&config->geometry, why);
 
+	if (result == 0)
+		result = commit_check(config, why);
 	if (result)
 		return result;
 	v = io->alloc(io, sizeof *v, 0);
@@ -117,6 +140,9 @@ void volume_free(struct volume *v)
 		peer_delete(&v->peers[i]);
 	listener_delete(&v->listener);
 	cursor_delete(&v->apply);
+	lacks_delete(&v->lacks);
+	undo_delete(&v->undo);
+	resync_sink_delete(v);
 	destage_delete(&v->destage);
 	meta_delete(&v->meta);
 	pool_delete(&v->pool);
@@ -152,7 +178,8 @@ static void open_refuse(struct volume *v, int result)
 	 * volume_turn() comes back here. */
 	v->failed = v->failed ? v->failed : result;
 	if (v->turn.in_flight || v->open_op.in_flight || v->apply.op.in_flight || journal_busy(&v->journal) ||
-	    v->pool.loading_count || !destage_quiet(&v->destage) || v->meta.op.in_flight)
+	    v->pool.loading_count || !destage_quiet(&v->destage) || v->meta.op.in_flight ||
+	    !lacks_quiet(&v->lacks) || !undo_quiet(&v->undo))
 		return;
 	open_end(v, v->failed);
 }
@@ -195,6 +222,14 @@ static int take_journal_end(struct volume *v)
 	return 0;
 }
 
+static int load_start(struct volume *v)
+{
+	v->open_step = OPEN_LOAD;
+	lacks_load(&v->lacks);
+	undo_load(&v->undo);
+	return 0;
+}
+
 static int scan_start(struct volume *v)
 {
 	v->scan_end = v->meta.tail;
@@ -202,7 +237,7 @@ static int scan_start(struct volume *v)
 	 * finds all that are in the log. */
 	history_truncate(&v->history, v->meta.tail.lsn);
 	log_start_at(&v->log, &v->meta.tail);
-	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.tail.lsn);
+	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.floor.lsn, v->meta.tail.lsn);
 	v->apply.limit = v->meta.tail.lsn + v->geometry.journal_bytes;
 	cursor_seek(&v->apply, &v->meta.tail);
 	v->open_step = OPEN_SCAN;
@@ -216,7 +251,7 @@ static void open_read_done(struct io_op *op, int64_t result)
 	static const struct { const char *object; int (*take)(struct volume *v); } steps[] = {
 		[OPEN_READ_META] = { "meta", take_meta }, [OPEN_READ_HEADER] = { "journal", take_header },
 		[OPEN_READ_JOURNAL_END] = { "journal", take_journal_end },
-		[OPEN_READ_STORE_END] = { "store", scan_start },
+		[OPEN_READ_STORE_END] = { "store", load_start },
 	};
 	int error;
 
@@ -478,7 +513,7 @@ static void scan_synced(struct io_op *op, int64_t result)
 		}
 	}
 	log_start_at(&v->log, &v->scan_end);
-	journal_start_at(&v->journal, v->meta.tail.lsn, v->scan_end.lsn);
+	journal_start_at(&v->journal, v->meta.tail.lsn, v->meta.floor.lsn, v->scan_end.lsn);
 	history_truncate(&v->history, v->scan_end.lsn);
 	v->commit = min_u64(v->commit, v->scan_end.lsn);
 	v->log.epoch = history_last_number(&v->history);
@@ -511,6 +546,15 @@ void volume_open_step(struct volume *v)
 			snprintf(v->opening->why, WHY_BYTES, "%s", v->why);
 		open_refuse(v, v->failed);
 		return;
+	}
+	if (v->open_step == OPEN_LOAD && v->undo.loaded && lacks_loaded(&v->lacks)) {
+		int error = resync_sink_open(v, v->opening->why);
+
+		if (error) {
+			open_refuse(v, error);
+			return;
+		}
+		scan_start(v);
 	}
 	if (v->open_step == OPEN_SCAN)
 		scan(v);
@@ -557,6 +601,8 @@ static bool all_quiet(const struct volume *v)
 			return false;
 	return listener_quiet(&v->listener) && !journal_busy(&v->journal) && destage_quiet(&v->destage) &&
 	       !v->meta.op.in_flight && !v->apply.op.in_flight && v->pool.loading_count == 0 &&
+	       lacks_quiet(&v->lacks) && undo_quiet(&v->undo) &&
+	       (v->failed || (undo_idle(&v->undo) && v->sink.step == SINK_NONE)) &&
 	       v->requests_in_flight == 0 && v->change.step == ROLE_STEP_NONE && !v->expecting &&
 	       list_empty(&v->answered);
 }

@@ -4,7 +4,9 @@
  *	volume.c	a write, from entry to acknowledgement; reads; the turn
  *	volume_open.c	recovery, start, stop
  *	volume_apply.c	a secondary's log becomes what its readers see
+ *	resync_sink.c	a resync of this replica, step by step
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
+ *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
  */
 #ifndef HOLDFAST_VOLUME_PRIVATE_H
@@ -15,12 +17,15 @@
 #include "destage.h"
 #include "history.h"
 #include "journal.h"
+#include "lack.h"
 #include "list.h"
 #include "log.h"
 #include "meta.h"
 #include "peer.h"
 #include "pool.h"
+#include "resync.h"
 #include "say.h"
+#include "undo.h"
 #include "volume.h"
 
 #define VOLUME_STATES(X) X(NEW) X(OPENING) X(OPEN) X(CLOSING) X(CLOSED)
@@ -36,6 +41,7 @@ enum open_step {
 	OPEN_READ_HEADER,
 	OPEN_READ_JOURNAL_END,
 	OPEN_READ_STORE_END,
+	OPEN_LOAD,
 	OPEN_SCAN, OPEN_CLEAR,
 	OPEN_REWRITE,
 	OPEN_REPLAY
@@ -44,6 +50,7 @@ enum open_step {
 /* A change of role, step by step; one at a time. */
 #define ROLE_STEPS(X) \
 	X(NONE) \
+	X(BACK)		/* a resync of ours is undone: back to where we were consistent */ \
 	X(ASK)		/* peers are asked to promise */ \
 	X(SETTLE)	/* our log becomes durable and applied */ \
 	X(PROMISE)	/* the new number becomes durable in meta */ \
@@ -84,6 +91,10 @@ struct volume {
 	struct history history;
 	struct pool pool;
 	struct destage destage;
+	struct lacks lacks;		/* what peers may lack; in the order of peers */
+	struct undo undo;
+	struct resync_sink sink;
+	unsigned views;			/* resyncs begun: a read of an earlier one's snapshot is told by it */
 	struct cursor apply;		/* of a secondary; the scan of recovery too */
 	uint64_t applied;		/* pages and holes hold the log up to here */
 	uint64_t commit;
@@ -140,11 +151,16 @@ void volume_acks(struct volume *v);
 struct ack_marks volume_marks(const struct volume *v);
 /* The peers as the policy sees them; returns how many. */
 unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]);
+struct ack_policy volume_ack_policy(const struct volume *v);
 void volume_fail(struct volume *v, int error, const char *what);
 void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too);
 void volume_journal_moved(struct journal *j);
 void volume_meta_moved(struct meta *m);
 void volume_pool_loaded(struct pool *pool, int error);
+/* A read of what pages and store hold, whatever readers are shown. @request as of volume_submit(). */
+void volume_read_current(struct volume *v, struct volume_request *request);
+void volume_lacks_moved(struct lacks *l);
+void volume_undo_moved(struct undo *u);
 void volume_destage_freed(struct destage *d);
 void volume_tick_start(struct volume *v);
 uint64_t volume_now(struct volume *v);
@@ -157,9 +173,16 @@ void volume_apply_ready(struct cursor *c);
 void volume_open_step(struct volume *v);
 void volume_close_step(struct volume *v);
 
+/* volume_commit.c */
+/* For whom writes wait just now, "" for nobody; and whether they go on when @p is gone. */
+void volume_commit_waits(const struct volume *v, char out[WHY_BYTES]);
+bool volume_commit_goes_on_without(const struct volume *v, const struct peer *p);
+
 /* volume_role.c */
 void volume_role_step(struct volume *v);
 void volume_calls_answer(struct volume *v);
+/* It is answered at the end of the turn, never from inside itself. */
+void volume_call_answer(struct volume *v, struct volume_call *call, int result);
 void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text);
 void volume_role_lost(struct peer *p);		/* its connection ended */
 void volume_role_met(struct peer *p);		/* its HELLO was taken */

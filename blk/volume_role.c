@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who is primary. A change of role is a list of steps; each waits for a fact and volume_turn() comes back.
  *
- *	promote		ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
- *			epoch's number durable in meta -> EPOCH: its record durable -> primary
+ *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log
+ * durable and applied -> PROMISE: the new epoch's number durable in meta -> EPOCH: its record durable -> primary
  *	demote		DRAIN: everything acknowledged and durable -> secondary
  *	switchover	DRAIN, and the target has it all durable -> HAND: we promise the next epoch, durably, and
  *			are secondary -> WAIT until the target says that it is primary
@@ -28,8 +28,7 @@ static void step_start(struct volume *v, enum role_step step)
 	volume_turn_soon(v);
 }
 
-/* Calls are answered at the end of the turn, never from inside themselves. */
-static void call_answer(struct volume *v, struct volume_call *call, int result)
+void volume_call_answer(struct volume *v, struct volume_call *call, int result)
 {
 	call->result = result;
 	list_append(&v->answered, &call->link);
@@ -59,7 +58,7 @@ static void change_end(struct volume *v, int result, const char *why)
 		peer_say_role(change.peer, ROLE_SWITCHOVER_NO, 0, NULL, why);
 	if (change.call) {
 		snprintf(change.call->why, WHY_BYTES, "%s", why);
-		call_answer(v, change.call, result);
+		volume_call_answer(v, change.call, result);
 	}
 	volume_turn_soon(v);
 }
@@ -178,6 +177,20 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 			 "volume anew");
 		return -EPERM;
 	}
+	if (resync_running(v) && !resync_readable(v)) {
+		snprintf(why, WHY_BYTES,
+			 "this replica is inconsistent: its resync from node %s is not over, and undo could not "
+			 "keep where it was before; bring %s back, or promote another node",
+			 v->meta.resync.source, v->meta.resync.source);
+		return -EPERM;
+	}
+	if (resync_running(v) && !call->force) {
+		snprintf(why, WHY_BYTES,
+			 "this replica is in the middle of a resync from node %s; wait for its end, promote "
+			 "another node, or go back to LSN %llu with --force",
+			 v->meta.resync.source, (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		return -EPERM;
+	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 		const char *name = p->config->name;
@@ -187,7 +200,15 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 				 v->config.name, v->geometry.node);
 			return -EPERM;
 		}
-		if (peer_connected(p) && p->ahead && p->end.lsn > v->log.closed.lsn) {
+		if (!call->force && peer_connected(p) && (p->rewind || p->state == PEER_SPLIT)) {
+			snprintf(why, WHY_BYTES,
+				 "node %s has a history of its own; see: holdfast status %s; --force would make a "
+				 "split brain",
+				 name, v->config.name);
+			return -EPERM;
+		}
+		if (peer_connected(p) && p->ahead && !p->rewind &&
+		    (resync_running(v) || p->end.lsn > v->log.closed.lsn)) {
 			snprintf(why, WHY_BYTES,
 				 "node %s has %llu bytes of log that this node lacks; wait until they are "
 				 "here, or promote %s",
@@ -219,7 +240,8 @@ static void promote_ask(struct volume *v)
 		struct peer *p = &v->peers[i];
 
 		/* Whoever hands over has promised by that. A refused one is not part of this. */
-		if (!peer_connected(p) || p->state == PEER_REFUSED || p == c->peer)
+		if (!peer_connected(p) || p->state == PEER_REFUSED || p->state == PEER_SPLIT || p->rewind ||
+		    p == c->peer)
 			continue;
 		c->asked[i] = true;
 		p->promised = c->number;	/* perhaps: the next try asks for more */
@@ -229,8 +251,30 @@ static void promote_ask(struct volume *v)
 
 static void promote_start(struct volume *v, struct volume_call *call, struct peer *from)
 {
-	change_start(v, call, CHANGE_PROMOTE, ROLE_STEP_ASK);
+	bool back = resync_running(v) || v->sink.step != SINK_NONE;
+
+	change_start(v, call, CHANGE_PROMOTE, back ? ROLE_STEP_BACK : ROLE_STEP_ASK);
 	v->change.peer = from;
+	if (!back)
+		promote_ask(v);
+}
+
+/* No source any more, the steps that nothing can stop are over, and the store is the volume as of an LSN. */
+static void step_back(struct volume *v)
+{
+	if (v->source) {
+		peer_drop(v->source, "this node becomes primary", 0);
+		return;
+	}
+	if (v->sink.step == SINK_NONE && resync_readable(v))
+		resync_sink_back(v);
+	if (v->sink.step != SINK_NONE)
+		return;
+	if (resync_running(v)) {
+		change_end(v, -EPERM, "this replica is inconsistent until its resync is over");
+		return;
+	}
+	step_start(v, ROLE_STEP_ASK);
 	promote_ask(v);
 }
 
@@ -241,14 +285,14 @@ void volume_promote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (!call->force && expect_peers(v, call, volume_promote))
 		return;
 	result = promote_refusal(v, call, call->why);
 	if (result)
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 	else
 		promote_start(v, call, NULL);
 }
@@ -322,12 +366,12 @@ void volume_demote(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role != ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is secondary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (v->change.step != ROLE_STEP_NONE) {
 		snprintf(call->why, WHY_BYTES, "another change of role is under way; try again when it is over");
-		call_answer(v, call, -EBUSY);
+		volume_call_answer(v, call, -EBUSY);
 		return;
 	}
 	v->frozen = true;
@@ -430,7 +474,7 @@ void volume_switchover(struct volume *v, struct volume_call *call)
 		result = handover_start(v, call, p, call->why);
 	}
 	if (result != -EINPROGRESS)
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 }
 
 static void step_drain(struct volume *v)
@@ -483,9 +527,12 @@ static void step_hand(struct volume *v)
 
 static void may_be_lost(struct volume *v, char why[WHY_BYTES])
 {
-	uint64_t now = volume_now(v), known = v->log.closed.lsn;
+	uint64_t now = volume_now(v), here = v->log.closed.lsn, known;
 	const struct peer *last = NULL;
 
+	if (resync_readable(v))
+		here = from_le64(v->sink.slot->header.lsn);
+	known = here;
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 
@@ -496,15 +543,15 @@ static void may_be_lost(struct volume *v, char why[WHY_BYTES])
 	if (!last)
 		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; no primary was heard since this daemon "
 			 "started, so what others acknowledged after that LSN is not known and would be lost",
-			 (unsigned long long)v->log.closed.lsn);
+			 (unsigned long long)here);
 	else
 		snprintf(why, WHY_BYTES,
 			 "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
 			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged "
 			 "since",
-			 (unsigned long long)v->log.closed.lsn, last->config->name,
+			 (unsigned long long)here, last->config->name,
 			 (double)(now - last->heard_ns) / 1e9, (unsigned long long)known,
-			 (unsigned long long)(known - v->log.closed.lsn));
+			 (unsigned long long)(known - here));
 }
 
 void volume_failover(struct volume *v, struct volume_call *call)
@@ -515,7 +562,7 @@ void volume_failover(struct volume *v, struct volume_call *call)
 	call->why[0] = 0;
 	if (v->role == ROLE_PRIMARY) {
 		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	for (unsigned i = 0; i < v->peer_count && !result; i++) {
@@ -533,13 +580,13 @@ void volume_failover(struct volume *v, struct volume_call *call)
 		result = -EPERM;
 	} else if (!result && call->dry_run) {
 		snprintf(call->why, WHY_BYTES, "%s", note);
-		call_answer(v, call, 0);
+		volume_call_answer(v, call, 0);
 		return;
 	}
 	if (!result)
 		result = promote_refusal(v, call, call->why);
 	if (result) {
-		call_answer(v, call, result);
+		volume_call_answer(v, call, result);
 		return;
 	}
 	promote_start(v, call, NULL);
@@ -554,11 +601,11 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 	if (!p) {
 		snprintf(call->why, WHY_BYTES, "no peer is named %s; see: holdfast peer %s list", call->node,
 			 v->config.name);
-		call_answer(v, call, -ENOENT);
+		volume_call_answer(v, call, -ENOENT);
 		return;
 	}
 	peer_drop(p, "asked to reconnect", 0);
-	call_answer(v, call, 0);
+	volume_call_answer(v, call, 0);
 }
 
 /* ---- what peers say ----------------------------------------------------------------------------------- */
@@ -573,7 +620,7 @@ static const char *promise_refusal(struct volume *v, const struct frame_role *ro
 		return "its replica has failed";
 	if (from_le64(role->number) <= max_u64(v->meta.promised, history_last_number(&v->history)))
 		return "it has promised a newer epoch";
-	if (from_le64(role->at.lsn) < v->log.closed.lsn)
+	if (from_le64(role->at.lsn) < v->log.closed.lsn && !resync_running(v))
 		return "it has log that you lack";
 	return NULL;
 }
@@ -715,8 +762,9 @@ static void promises_give(struct volume *v)
 static void overdue(struct volume *v)
 {
 	struct role_change *c = &v->change;
-	char why[WHY_BYTES] = "";
+	char why[WHY_BYTES] = "", waits[WHY_BYTES];
 
+	volume_commit_waits(v, waits);
 	switch (c->step) {
 	case ROLE_STEP_ASK:
 		snprintf(why, sizeof why, "a peer did not answer in time; see: holdfast status %s", v->config.name);
@@ -725,8 +773,8 @@ static void overdue(struct volume *v)
 		if (c->kind == CHANGE_HANDOVER)
 			lacks(v, c->peer, why);
 		else
-			snprintf(why, sizeof why, "writes wait for copies (min-copies = %u); nothing was changed",
-				 v->config.min_copies);
+			snprintf(why, sizeof why, "writes wait for %.400s; nothing was changed",
+				 *waits ? waits : "the journal");
 		break;
 	case ROLE_STEP_WAIT:
 		snprintf(why, sizeof why,
@@ -751,6 +799,7 @@ void volume_role_step(struct volume *v)
 		return;
 	}
 	switch (v->change.step) {
+	case ROLE_STEP_BACK: step_back(v); break;
 	case ROLE_STEP_ASK: step_ask(v); break;
 	case ROLE_STEP_SETTLE: step_settle(v); break;
 	case ROLE_STEP_PROMISE: step_promise(v); break;

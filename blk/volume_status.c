@@ -36,13 +36,11 @@ static void peer_status(struct volume *v, const struct peer *p, struct volume_pe
 	out->bytes_sent = p->bytes_sent;
 	out->bytes_received = p->bytes_received;
 	lag_of(v, p, out);
+	resync_source_status(p, &out->resync);
 }
 
 static void waiting_for(struct volume *v, char out[WHY_BYTES])
 {
-	struct ack_peer peers[PEERS_MAX];
-	int blocker;
-
 	if (v->destage.store_full) {
 		snprintf(out, WHY_BYTES,
 			 "space: the store's disk is full; free space on it, and writes go on by themselves");
@@ -50,18 +48,35 @@ static void waiting_for(struct volume *v, char out[WHY_BYTES])
 	}
 	if (v->role != ROLE_PRIMARY || (!v->ack_count && !v->waiting_count))
 		return;
-	blocker = ack_blocker(v->log.closed.lsn, peers, volume_ack_peers(v, peers), v->config.min_copies);
-	if (blocker >= 0) {
-		snprintf(out, WHY_BYTES, "node %s", v->peers[blocker].config->name);
-	} else if (blocker == -1) {
-		size_t used = (size_t)snprintf(out, WHY_BYTES, "min-copies = %u:", v->config.min_copies);
-
-		for (unsigned i = 0; i < v->peer_count && used < WHY_BYTES; i++)
-			if (v->peers[i].state != PEER_ONLINE)
-				used += (size_t)snprintf(out + used, WHY_BYTES - used, " node %s (%s)",
-							 v->peers[i].config->name, peer_state_text(v->peers[i].state));
-	} else if (v->waiting_count) {
+	volume_commit_waits(v, out);
+	if (!*out && v->waiting_count)
 		snprintf(out, WHY_BYTES, "room in the journal or in memory (the store is being written)");
+}
+
+static void divergences(const struct volume *v, struct volume_status *out)
+{
+	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
+		const struct undo_slot *slot = &v->undo.slots[i];
+		const struct undo_header *h = &slot->header;
+		const struct epoch_entry *epoch = history_last(slot->history);
+		struct volume_divergence_status *d = &out->divergences[out->divergence_count];
+
+		if (slot->kind != UNDO_DIVERGENCE)
+			continue;
+		out->divergence_count++;
+		*d = (struct volume_divergence_status){
+			.id = from_le64(h->id), .slot = i, .recording = from_le64(h->partial) == 0,
+			.fork = from_le64(h->base), .end = from_le64(h->lsn),
+			.partial = from_le64(h->partial) ? from_le64(h->partial) - 1 : 0,
+			.taken_ns = from_le64(h->wall_ns), .first_ns = from_le64(h->first_ns),
+			.last_ns = from_le64(h->last_ns), .blocks = from_le64(h->blocks), .bytes = from_le64(h->bytes),
+			.blocks_kept = slot->saved.count,
+		};
+		memcpy(d->source, h->source, NAME_BYTES);
+		if (!epoch)
+			continue;
+		d->epoch_number = from_le64(epoch->number);
+		memcpy(d->epoch_node, epoch->node, NAME_BYTES);
 	}
 }
 
@@ -86,11 +101,15 @@ void volume_status(struct volume *v, struct volume_status *out)
 	};
 	memcpy(out->name, v->config.name, sizeof out->name);
 	memcpy(out->why, v->why, sizeof out->why);
+	commit_text(&v->config, out->commit);
 	if (epoch) {
 		out->epoch_number = from_le64(epoch->number);
 		memcpy(out->epoch_uuid, epoch->uuid, UUID_BYTES);
 		memcpy(out->epoch_node, epoch->node, NAME_BYTES);
 	}
+	out->lsn_floor = v->journal.floor;
+	resync_sink_status(v, out);
+	divergences(v, out);
 	waiting_for(v, out->waiting_for);
 	for (unsigned i = 0; i < v->peer_count; i++)
 		peer_status(v, &v->peers[i], &out->peers[i]);

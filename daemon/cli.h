@@ -58,6 +58,8 @@ MUST_CHECK int cli_control_ask(int fd, const json_t *request, json_t **reply);
  * @request. */
 MUST_CHECK enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request,
 				 json_t **reply);
+/* The same, and prints what the daemon has to say of a success. */
+MUST_CHECK enum cli_exit cli_tell(const struct cli *cli, const char *volume, json_t *request);
 /* Says that there is no daemon; returns CLI_NO_DAEMON. */
 enum cli_exit cli_no_daemon(const char *volume);
 /* The daemon's own sentence, with the volume's name in it; returns CLI_REFUSED. */
@@ -74,6 +76,23 @@ static inline void auto_json(json_t **json)
 }
 #define AUTO_JSON __attribute__((cleanup(auto_json)))
 
+enum { CLI_PROGRESS_BYTES = 128 };
+
+/* How far something is. */
+struct cli_progress {
+	double done, total;		/* bytes */
+	double rate;			/* bytes per second; 0 = not known */
+	double eta_seconds;		/* below 0 = not known */
+	bool rate_measured;		/* by cli_progress_show() itself */
+	double started, shown;		/* the progress's own: 0 = not yet */
+};
+
+/* "42 % (4.2 of 10.0 GiB, 118.2 MiB/s, 50 s left)" */
+void cli_progress_text(const struct cli_progress *p, char out[CLI_PROGRESS_BYTES]);
+/* On a terminal only: @what and the text, in place, a few times a second. */
+void cli_progress_show(const char *what, struct cli_progress *p);
+void cli_progress_end(const struct cli_progress *p);
+
 enum cli_exit cli_create(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_up(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_down(struct cli *cli, int argc, char **argv);
@@ -85,9 +104,15 @@ enum cli_exit cli_failover(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_attach(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_detach(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_peer(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_divergence(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_resolve(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_verify(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 
 /* The number of a loop device over the volume's mount, or -ENOENT. */
 MUST_CHECK int cli_attached(const struct paths *paths);
+/* Starts the daemon and waits until it is up; why it is not is said on stderr. */
+MUST_CHECK enum cli_exit cli_daemon_start(const struct cli *cli, const char *volume);
 /* Asks for the primary role until it is given, or @seconds are over. */
 enum cli_exit cli_promote_wait(struct cli *cli, const char *volume, bool force, unsigned seconds);
 

@@ -7,7 +7,7 @@
 #include "auto.h"
 #include "cli.h"
 
-enum { OPTIONS_MAX = 20 };
+enum { OPTIONS_MAX = 24 };
 
 enum cli_exit cli_refuse(const char *format, ...)
 {

@@ -142,6 +142,16 @@ enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request
 	return CLI_DONE;
 }
 
+enum cli_exit cli_tell(const struct cli *cli, const char *volume, json_t *request)
+{
+	AUTO_JSON json_t *reply = NULL;
+	enum cli_exit res = cli_ask(cli, volume, request, &reply);
+
+	if (res == CLI_DONE && *cli_json_text(reply, "why"))
+		printf("%s\n", cli_json_text(reply, "why"));
+	return res;
+}
+
 const char *cli_json_text(const json_t *object, const char *key)
 {
 	const char *text = json_string_value(json_object_get(object, key));

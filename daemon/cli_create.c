@@ -13,8 +13,9 @@
 
 /* What is given once, and is a key of the config. */
 static const char *const keys[] = {
-	"size", "node", "uuid", "listen", "min-copies",
-	"journal-size", "memory", "store", "journal", "meta",
+	"size", "node", "uuid", "listen", "commit", "min-copies",
+	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
+	"undo-size", "resync", "resync-rate", "split-brain",
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -104,6 +105,38 @@ static void peer_word_print(const char *name, const char *address, enum replicat
 	word_print("--peer", word);
 }
 
+/* As node @other would say it: where it is named itself, it names us. */
+static void commit_word_print(const struct volume_config *volume, unsigned other)
+{
+	struct volume_config seen = *volume;
+	char text[WHY_BYTES];
+
+	if (volume->commit == COMMIT_ALL)
+		return;
+	memcpy(seen.peers[other].name, volume->geometry.node, NAME_BYTES);
+	commit_text(&seen, text);
+	word_print("--commit", text);
+}
+
+/* What both sides of a resync or a split brain had better agree on. */
+static void resync_options_print(const struct volume_config *volume)
+{
+	char text[24];
+
+	if (volume->undo_bytes) {
+		size_exact_text(volume->undo_bytes, text);
+		printf(" --undo-size %s", text);
+	}
+	if (volume->resync_checksum)
+		printf(" --resync checksum");
+	if (volume->resync_rate) {
+		size_exact_text(volume->resync_rate, text);
+		printf(" --resync-rate %s", text);
+	}
+	if (volume->split_policy != SPLIT_NONE)
+		printf(" --split-brain %s", split_policy_name(volume->split_policy));
+}
+
 /* What makes the replica on peer @index: the same volume, seen from there. */
 static void peer_command_print(const struct config *config, unsigned index)
 {
@@ -122,9 +155,12 @@ static void peer_command_print(const struct config *config, unsigned index)
 		if (i != index)
 			peer_word_print(volume->peers[i].name, volume->peers[i].address,
 					volume->peers[i].mode);
+	commit_word_print(volume, index);
 	if (volume->min_copies > 1)
 		printf(" --min-copies %u", volume->min_copies);
-	printf(" --journal-size %s\n", journal);
+	printf(" --journal-size %s", journal);
+	resync_options_print(volume);
+	printf("\n");
 }
 
 static void next_steps_print(const struct config *config, const struct paths *paths)

@@ -61,8 +61,16 @@ static enum cli_exit peer_remove(struct cli *cli)
 	struct volume_config *volume = &config.volume;
 	int index = peer_find(cli->words[0], cli->words[2]);
 
+	char commit[WHY_BYTES];
+
 	if (index < 0)
 		return CLI_REFUSED;
+	if (volume->commit == COMMIT_ANY && volume->peers[index].commit) {
+		/* Nobody but the operator knows whether writes are to wait for another one or for fewer. */
+		commit_text(volume, commit);
+		return cli_refuse("volume %s: commit = %.250s names %s; take it out of that line of %.200s first",
+				  cli->words[0], commit, cli->words[2], paths.config);
+	}
 	volume->peer_count--;
 	memmove(&volume->peers[index], &volume->peers[index + 1],
 		(volume->peer_count - (unsigned)index) * sizeof volume->peers[0]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is primary: promote, demote, switchover, failover. */
+/* Who is primary: promote, demote, switchover, failover; and whose history is kept when two were: resolve. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,17 +8,6 @@
 
 #include "auto.h"
 #include "cli.h"
-
-/* Asks, and prints what the daemon has to say of a success. */
-static enum cli_exit role_ask(struct cli *cli, json_t *request)
-{
-	AUTO_JSON json_t *reply = NULL;
-	enum cli_exit res = cli_ask(cli, cli->words[0], request, &reply);
-
-	if (res == CLI_DONE && *cli_json_text(reply, "why"))
-		printf("%s\n", cli_json_text(reply, "why"));
-	return res;
-}
 
 static double seconds_now(void)
 {
@@ -91,7 +80,7 @@ enum cli_exit cli_demote(struct cli *cli, int argc, char **argv)
 
 	if (cli_arguments(cli, argc, argv, options, 1, 1) != CLI_DONE)
 		return CLI_USAGE;
-	return role_ask(cli, json_pack("{s:s,s:b}", "verb", "demote", "force", force));
+	return cli_tell(cli, cli->words[0], json_pack("{s:s,s:b}", "verb", "demote", "force", force));
 }
 
 enum cli_exit cli_switchover(struct cli *cli, int argc, char **argv)
@@ -105,7 +94,7 @@ enum cli_exit cli_switchover(struct cli *cli, int argc, char **argv)
 
 	if (cli_arguments(cli, argc, argv, options, 2, 2) != CLI_DONE)
 		return CLI_USAGE;
-	return role_ask(cli, json_pack("{s:s,s:b,s:b,s:s}", "verb", "switchover", "force", force,
+	return cli_tell(cli, cli->words[0], json_pack("{s:s,s:b,s:b,s:s}", "verb", "switchover", "force", force,
 				       "dry_run", dry_run, "node", cli->words[1]));
 }
 
@@ -123,6 +112,24 @@ enum cli_exit cli_failover(struct cli *cli, int argc, char **argv)
 		return CLI_USAGE;
 	if (force == dry_run)
 		return cli_usage(cli);
-	return role_ask(cli, json_pack("{s:s,s:b,s:b}", "verb", "failover", "force", force,
+	return cli_tell(cli, cli->words[0], json_pack("{s:s,s:b,s:b}", "verb", "failover", "force", force,
 				       "dry_run", dry_run));
+}
+
+enum cli_exit cli_resolve(struct cli *cli, int argc, char **argv)
+{
+	bool dry_run = false;
+	const char *keep = NULL;
+	const struct cli_option options[] = {
+		{ .name = "keep", .values = &keep, .max = 1 },
+		{ .name = "dry-run", .flag = &dry_run },
+		{ 0 },
+	};
+
+	if (cli_arguments(cli, argc, argv, options, 1, 1) != CLI_DONE)
+		return CLI_USAGE;
+	if (!keep)
+		return cli_usage(cli);
+	return cli_tell(cli, cli->words[0], json_pack("{s:s,s:b,s:s}", "verb", "resolve", "dry_run", dry_run,
+						      "node", keep));
 }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "auto.h"
@@ -56,8 +57,39 @@ static const char *age_of(const json_t *peer, char out[32])
 	return out;
 }
 
+static void resync_text(const json_t *resync, char out[CLI_PROGRESS_BYTES])
+{
+	const json_t *eta = json_object_get(resync, "eta_seconds");
+	struct cli_progress progress = {
+		.done = cli_json_number(resync, "bytes_done"), .total = cli_json_number(resync, "bytes_total"),
+		.rate = cli_json_number(resync, "bytes_per_second"),
+		.eta_seconds = json_is_number(eta) ? json_number_value(eta) : -1,
+	};
+
+	cli_progress_text(&progress, out);
+}
+
+/* What the last comparison found on a peer. */
+static void peer_verify_print(const json_t *verify)
+{
+	double mismatches = cli_json_number(verify, "mismatches");
+	const json_t *range;
+	size_t index;
+
+	if (mismatches == 0)
+		return;
+	printf("    ! verify: %.0f blocks differed, %.0f were sent anew; bytes", mismatches,
+	       cli_json_number(verify, "repaired"));
+	json_array_foreach(json_object_get(verify, "ranges"), index, range)
+		printf("%s %.0f+%.0f", index ? "," : "", cli_json_number(range, "offset"),
+		       cli_json_number(range, "len"));
+	printf("\n");
+}
+
 static void peer_print(const json_t *peer, bool primary)
 {
+	const json_t *resync = json_object_get(peer, "resync");
+	char progress[CLI_PROGRESS_BYTES], sent[32];
 	bool connected = json_is_true(json_object_get(peer, "connected"));
 	char lag[32], age[32];
 
@@ -68,8 +100,67 @@ static void peer_print(const json_t *peer, bool primary)
 		printf(", lacks %s in %.0f records of %.1f s", size_of(peer, "lag_bytes", lag),
 		       cli_json_number(peer, "lag_records"), cli_json_number(peer, "lag_seconds"));
 	printf("\n");
+	if (json_is_true(json_object_get(resync, "running"))) {
+		resync_text(resync, progress);
+		printf("    resyncing %s, %s of it sent as data\n", progress, size_of(resync, "bytes_sent", sent));
+	}
 	if (*cli_json_text(peer, "why"))
 		printf("    ! %s\n", cli_json_text(peer, "why"));
+	peer_verify_print(json_object_get(peer, "verify"));
+}
+
+/* We are being resynced. */
+static void resync_print(const json_t *status)
+{
+	const json_t *resync = json_object_get(status, "resync"), *consistent = json_object_get(status, "consistent");
+	bool running = json_is_true(json_object_get(resync, "running"));
+	char text[CLI_PROGRESS_BYTES], kept[32], limit[32];
+
+	if (running) {
+		resync_text(resync, text);
+		printf("  resyncing %s from %s\n", text, cli_json_text(resync, "source"));
+	}
+	if (json_is_false(consistent))
+		printf("  ! inconsistent until the resync is over: before, this replica can neither be read nor take "
+		       "over\n");
+	else if (running)
+		printf("  consistent as of LSN %.0f: readers see that, and a failover goes back to it; undo keeps %s "
+		       "of at most %s for it\n", cli_json_number(json_object_get(status, "lsn"), "consistent"),
+		       size_of(status, "undo_bytes", kept), size_of(status, "undo_limit_bytes", limit));
+}
+
+static void verify_print(const json_t *verify)
+{
+	struct cli_progress progress = { .done = cli_json_number(verify, "bytes_done"),
+					 .total = cli_json_number(verify, "bytes_total"), .eta_seconds = -1 };
+	time_t ended = (time_t)cli_json_number(verify, "ended_time");
+	char text[CLI_PROGRESS_BYTES], when[32] = "";
+	struct tm parts;
+
+	cli_progress_text(&progress, text);
+	if (json_is_true(json_object_get(verify, "running"))) {
+		printf("  verifying %s\n", text);
+	} else if (ended && localtime_r(&ended, &parts) && strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &parts)) {
+		bool through = progress.done >= progress.total;
+
+		printf("  verified %s%s %s\n", through ? "" : text, through ? "all blocks," : ", then it ended,", when);
+	}
+}
+
+/* What was repaired, and what waits for the operator. */
+static void repair_print(const json_t *status)
+{
+	size_t divergences = json_array_size(json_object_get(status, "divergences"));
+	double reads = cli_json_number(status, "reads_repaired");
+
+	resync_print(status);
+	verify_print(json_object_get(status, "verify"));
+	if (reads > 0)
+		printf("  ! %.0f reads that our disk refused were served by a peer; check the disk\n", reads);
+	if (divergences)
+		printf("  ! %zu divergence%s: what this node wrote before it gave up its history; see: holdfast "
+		       "divergence %s list\n", divergences, divergences == 1 ? "" : "s",
+		       cli_json_text(status, "name"));
 }
 
 static void volume_print(const json_t *status)
@@ -90,9 +181,14 @@ static void volume_print(const json_t *status)
 	size_text((uint64_t)(dirty_pages * BLOCK_BYTES), dirty);
 	printf("%-12s %-10s %-8s %s on %s, epoch %s\n", cli_json_text(status, "name"), role, state,
 	       size_of(status, "volume_bytes", size), cli_json_text(status, "node"), number);
-	printf("  lsn        end %.0f, durable %.0f, commit %.0f, applied %.0f; %s not in the store\n",
+	printf("  lsn        end %.0f, durable %.0f, commit %.0f, applied %.0f, floor %.0f; %s not in the store\n",
 	       cli_json_number(lsn, "end"), cli_json_number(lsn, "durable"), cli_json_number(lsn, "commit"),
-	       cli_json_number(lsn, "applied"), dirty);
+	       cli_json_number(lsn, "applied"), cli_json_number(lsn, "floor"), dirty);
+	if (cli_json_number(status, "min_copies") > 1)
+		printf("  commit     %s, min-copies %.0f\n", cli_json_text(status, "commit"),
+		       cli_json_number(status, "min_copies"));
+	else if (cli_json_number(status, "peer_count") > 0)
+		printf("  commit     %s\n", cli_json_text(status, "commit"));
 	if (*failed || *cli_json_text(status, "why"))
 		printf("  ! %s%s%s\n", failed, *failed ? ": " : "", cli_json_text(status, "why"));
 	if (*cli_json_text(status, "waiting_for"))
@@ -100,6 +196,7 @@ static void volume_print(const json_t *status)
 		       cli_json_number(status, "requests_waiting"),
 		       cli_json_number(status, "acks_waiting"),
 		       cli_json_text(status, "waiting_for"));
+	repair_print(status);
 	json_array_foreach(json_object_get(status, "peers"), index, peer)
 		peer_print(peer, strcmp(role, "primary") == 0);
 }

@@ -82,7 +82,7 @@ static enum cli_exit daemon_wait(const char *volume, int ready, pid_t pid, const
 			  volume, WEXITSTATUS(status), log);
 }
 
-static enum cli_exit daemon_start(const struct cli *cli, const char *volume)
+enum cli_exit cli_daemon_start(const struct cli *cli, const char *volume)
 {
 	char log_path[PATH_MAX + 128];
 	int pipe_fds[2], res;
@@ -133,7 +133,7 @@ enum cli_exit cli_up(struct cli *cli, int argc, char **argv)
 		return cli_refuse(
 			"volume %s: its daemon is running already; see: holdfast status %s", volume,
 			volume);
-	res = daemon_start(cli, volume);
+	res = cli_daemon_start(cli, volume);
 	if (res == CLI_DONE && primary)
 		res = cli_promote_wait(cli, volume, false, PROMOTE_WAIT_SECONDS);
 	return res;

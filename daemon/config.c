@@ -33,6 +33,7 @@ struct parser {
 	enum section section;
 	bool volume_seen;
 	uint32_t keys_seen;		/* of [volume] */
+	unsigned commit_line;		/* 0 = there is none */
 	unsigned peer_line;		/* where the section of @peer began */
 	char peer[SECTION_BYTES_MAX + 1], peer_address[ADDRESS_BYTES], peer_mode[8];
 };
@@ -227,6 +228,8 @@ static int volume_key(struct parser *p, const char *name, const char *value)
 	if (p->keys_seen & UINT32_C(1) << key)
 		return refuse(p, p->line, "%s is here twice", name);
 	p->keys_seen |= UINT32_C(1) << key;
+	if (strcmp(name, "commit") == 0)
+		p->commit_line = p->line;
 	if (config_set(p->out, name, value, why) < 0)
 		return refuse(p, p->line, "%s: %.250s", name, why);
 	return 0;
@@ -296,6 +299,8 @@ int config_parse(struct config *out, const char *text, size_t len, const char *f
 		return p.result;
 	if (!p.volume_seen)
 		return refuse(&p, 0, "there is no [volume]");
+	if (config_commit_resolve(out, reason) < 0)
+		return refuse(&p, p.commit_line, "%.280s", reason);
 	if (config_check(out, reason) < 0)
 		return refuse(&p, 0, "%.290s", reason);
 	return 0;
@@ -355,27 +360,43 @@ static void print_text(FILE *f, const char *key, const char *value, const char *
 		fprintf(f, "%s = %s\n", key, value);
 }
 
+static void config_resync_print(const struct volume_config *volume, FILE *f)
+{
+	print_size(f, "undo-size", volume->undo_bytes, 0);
+	if (volume->resync_checksum)
+		fprintf(f, "resync = checksum\n");
+	print_size(f, "resync-rate", volume->resync_rate, 0);
+	if (volume->split_policy != SPLIT_NONE)
+		fprintf(f, "split-brain = %s\n", split_policy_name(volume->split_policy));
+}
+
 /* What is as config_init() has it is left out, but for what an operator looks for. */
 static void config_print(const struct config *config, const struct config *without, FILE *f)
 {
 	const struct volume_config *volume = &config->volume;
-	char uuid[37];
+	char uuid[37], commit[WHY_BYTES];
 
 	uuid_text(volume->geometry.uuid, uuid);
 	fprintf(f, "[volume]\nuuid = %s\n", uuid);
 	print_size(f, "size", volume->geometry.volume_bytes, 0);
 	fprintf(f, "node = %s\n", volume->geometry.node);
 	print_text(f, "listen", volume->listen, "");
-	fprintf(f, "min-copies = %u\n", volume->min_copies);
+	commit_text(volume, commit);
+	fprintf(f, "commit = %s\n", commit);
+	if (volume->commit == COMMIT_ALL)
+		fprintf(f, "min-copies = %u\n", volume->min_copies);
 	if (volume->peer_timeout_ns != without->volume.peer_timeout_ns)
 		fprintf(f, "peer-timeout = %" PRIu64 "ms\n", volume->peer_timeout_ns / 1000000);
 	print_size(f, "memory", volume->memory_bytes, without->volume.memory_bytes);
 	print_text(f, "store", config->store, without->store);
 	print_text(f, "journal", config->journal, without->journal);
 	print_text(f, "meta", config->meta, without->meta);
+	print_text(f, "bitmap", config->bitmap, without->bitmap);
+	print_text(f, "undo", config->undo, without->undo);
 	print_size(f, "journal-size", volume->geometry.journal_bytes, 0);
 	print_size(f, "journal-block", volume->geometry.journal_block, 0);
 	print_size(f, "segment", volume->geometry.segment_bytes, 0);
+	config_resync_print(volume, f);
 	for (unsigned i = 0; i < config->nbd_count; i++)
 		fprintf(f, "%s%s", i ? " " : "nbd = ", config->nbd[i]);
 	fprintf(f, "%sloop = %s\n", config->nbd_count ? "\n" : "", config->loop ? "yes" : "no");

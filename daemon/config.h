@@ -3,7 +3,7 @@
  * the daemon and the CLI.
  *
  *	ROOT/etc/holdfast/VOLUME.conf
- *	ROOT/var/lib/holdfast/VOLUME/{store,journal,meta}
+ *	ROOT/var/lib/holdfast/VOLUME/{store,journal,meta,bitmap,undo-0,undo-1,undo-2,undo-3}
  *	ROOT/run/holdfast/VOLUME.sock, VOLUME.pid, VOLUME.nbd, VOLUME/volume (the loop front end's mount)
  *
  * The file, read by inih; unknown sections and keys are errors:
@@ -13,11 +13,17 @@
  *	size = 10G			bytes, or K M G T (powers of 1024)
  *	node = a			letters, digits, - _ . ; not starting with a dot or dash
  *	listen = 127.0.0.1:7701		for peers; left out = no peers may dial
- *	min-copies = 1
+ *	commit = all			whom a write waits for: all | local | any K of (NAME, ...)
+ *	min-copies = 1			of commit = all
  *	peer-timeout = 5s		ms or s; 500ms to 300s
  *	memory = 256M
  *	store = PATH  journal = PATH  meta = PATH		default: under ROOT/var/lib
+ *	bitmap = PATH  undo = PATH	the same; undo is the beginning of four names: PATH-0 to PATH-3
  *	journal-size = 256M  journal-block = 4096  segment = 8M
+ *	undo-size = 10G			what one file of undo may keep; left out = a tenth of the volume
+ *	resync = blocks			what a resync from here sends: blocks | checksum (hashes, then what differs)
+ *	resync-rate = 100M		a resync from here, bytes per second and peer at most; 0 or left out = no cap
+ *	split-brain = none		none | keep-primary | keep-newest | keep-only-writer (include/volume.h)
  *	nbd = 127.0.0.1:10809 		besides the unix socket VOLUME.nbd; several separated by spaces
  *	loop = yes			offer the loop front end (yes|no, default yes)
  *	sqpoll = no
@@ -38,10 +44,14 @@ enum { NBD_LISTENS_MAX = 3 };
 
 struct config {
 	struct volume_config volume;	/* its file ids are -1 */
-	char store[PATH_MAX], journal[PATH_MAX], meta[PATH_MAX];
+	char store[PATH_MAX], journal[PATH_MAX], meta[PATH_MAX], bitmap[PATH_MAX];
+	char undo[PATH_MAX];		/* what the names of the files of undo begin with: config_undo_path() */
 	unsigned nbd_count;
 	char nbd[NBD_LISTENS_MAX][ADDRESS_BYTES];
 	bool loop, sqpoll;
+	/* The names of `commit = any K of` whose peers have not been looked for yet: none after config_check(). */
+	unsigned commit_count;
+	char commit_names[PEERS_MAX][NAME_BYTES];
 };
 
 struct paths {
@@ -60,6 +70,9 @@ MUST_CHECK int config_parse(struct config *out, const char *text, size_t len, co
 			    const struct paths *paths, const char *volume, char why[WHY_BYTES]);
 /* Writes it so that config_read() gives the same; by rename, mode 0600, so that it is whole or absent. */
 MUST_CHECK int config_write(const struct config *config, const struct paths *paths, char why[WHY_BYTES]);
+
+/* The path of the file of undo of slot @slot. */
+void config_undo_path(const struct config *config, unsigned slot, char out[PATH_MAX]);
 
 /* "10G" and the like; -EINVAL, -ERANGE. */
 MUST_CHECK int size_parse(const char *text, uint64_t *bytes);

@@ -7,6 +7,9 @@
 #include "config_edit.h"
 #include "config_text.h"
 
+enum { UNDO_PATH_MAX = PATH_MAX - 4 };	/* there is room for "-0" */
+
+static const uint64_t resync_rate_min = 64 << 10;	/* slower than that, no resync would ever be over */
 static const uint64_t peer_timeout_min_ns = UINT64_C(500) * 1000000;
 static const uint64_t peer_timeout_max_ns = UINT64_C(300) * 1000000000;
 
@@ -22,7 +25,7 @@ void config_init(struct config *out, const struct paths *paths, const char *volu
 			.memory_bytes = MEMORY_BYTES_DEFAULT,
 			.peer_timeout_ns = UINT64_C(5) * 1000000000,
 			.min_copies = 1,
-			.store = -1, .journal = -1, .meta = -1,
+			.store = -1, .journal = -1, .meta = -1, .bitmap = -1, .undo = { [0 ... UNDO_SLOTS - 1] = -1 },
 		},
 		.loop = true,
 	};
@@ -31,6 +34,14 @@ void config_init(struct config *out, const struct paths *paths, const char *volu
 	snprintf(out->store, sizeof out->store, "%.*s/store", PATH_MAX - 16, paths->state);
 	snprintf(out->journal, sizeof out->journal, "%.*s/journal", PATH_MAX - 16, paths->state);
 	snprintf(out->meta, sizeof out->meta, "%.*s/meta", PATH_MAX - 16, paths->state);
+	snprintf(out->bitmap, sizeof out->bitmap, "%.*s/bitmap", PATH_MAX - 16, paths->state);
+	snprintf(out->undo, sizeof out->undo, "%.*s/undo", PATH_MAX - 16, paths->state);
+}
+
+void config_undo_path(const struct config *config, unsigned slot, char out[PATH_MAX])
+{
+	CHECK(slot < UNDO_SLOTS && strlen(config->undo) < UNDO_PATH_MAX);
+	snprintf(out, PATH_MAX, "%.*s-%u", UNDO_PATH_MAX, config->undo, slot);
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -121,6 +132,81 @@ static int set_min_copies(struct config *config, const char *value, char why[WHY
 	return 0;
 }
 
+/* One name of the list at *@at, which is behind it then. */
+static int commit_name(struct config *config, const char **at, char why[WHY_BYTES])
+{
+	size_t len = strcspn(*at, " \t,()");
+	char name[NAME_BYTES];
+	int res;
+
+	if (len >= NAME_BYTES)
+		return refuse(why, "the name \"%.80s\" is too long", *at);
+	snprintf(name, sizeof name, "%.*s", (int)len, *at);
+	res = name_check(name, why);
+	if (res < 0)
+		return res;
+	for (unsigned i = 0; i < config->commit_count; i++)
+		if (strcmp(config->commit_names[i], name) == 0)
+			return refuse(why, "%s is named twice", name);
+	if (config->commit_count == PEERS_MAX)
+		return refuse(why, "more than %d names", PEERS_MAX);
+	strcpy(config->commit_names[config->commit_count++], name);
+	*at += len + strspn(*at + len, " \t");
+	return 0;
+}
+
+static const char commit_shape[] = "all, local or any K of (NAME, NAME, ...)";
+
+/* "any 2 of (b, c, d)", @at behind "any". Blanks may stand between all parts, and must between words. */
+static int set_commit_any(struct config *config, const char *at, const char *value, char why[WHY_BYTES])
+{
+	unsigned copies;
+	int res;
+
+	if (*at < '0' || *at > '9')
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	for (copies = 0; *at >= '0' && *at <= '9' && copies <= PEERS_MAX; at++)
+		copies = copies * 10 + (unsigned)(*at - '0');
+	if (copies < 1 || copies > PEERS_MAX)
+		return refuse(why, "\"%.150s\": K is a number from 1 to %d", value, PEERS_MAX);
+	if (strspn(at, " \t") == 0 || strncmp(at + strspn(at, " \t"), "of", 2) != 0)
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	at += strspn(at, " \t") + 2;
+	at += strspn(at, " \t");
+	if (*at != '(')
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	do {
+		at += 1 + strspn(at + 1, " \t");
+		res = commit_name(config, &at, why);
+		if (res < 0)
+			return res;
+	} while (*at == ',');
+	if (*at != ')' || at[1 + strspn(at + 1, " \t")])
+		return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+	if (copies > config->commit_count)
+		return refuse(why, "any %u of %u is not possible", copies, config->commit_count);
+	config->volume.commit = COMMIT_ANY;
+	config->volume.commit_copies = copies;
+	return 0;
+}
+
+/* The names are those of peers that may be known only later. */
+static int set_commit(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	struct volume_config *volume = &config->volume;
+
+	memset(config->commit_names, 0, sizeof config->commit_names);
+	config->commit_count = volume->commit_copies = 0;
+	for (unsigned i = 0; i < volume->peer_count; i++)
+		volume->peers[i].commit = false;
+	volume->commit = strcmp(value, "local") == 0 ? COMMIT_LOCAL : COMMIT_ALL;
+	if (volume->commit == COMMIT_LOCAL || strcmp(value, "all") == 0)
+		return 0;
+	if (strncmp(value, "any", 3) == 0 && (value[3] == ' ' || value[3] == '\t'))
+		return set_commit_any(config, value + 3 + strspn(value + 3, " \t"), value, why);
+	return refuse(why, "\"%.150s\" is not %s", value, commit_shape);
+}
+
 static int set_peer_timeout(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	uint64_t *ns = &config->volume.peer_timeout_ns;
@@ -149,6 +235,50 @@ static int set_journal(struct config *config, const char *value, char why[WHY_BY
 static int set_meta(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	return set_path(value, config->meta, why);
+}
+
+static int set_bitmap(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->bitmap, why);
+}
+
+static int set_undo(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	if (strlen(value) >= UNDO_PATH_MAX)
+		return refuse(why, "the value has %zu bytes, at most %d are allowed", strlen(value), UNDO_PATH_MAX - 1);
+	return set_path(value, config->undo, why);
+}
+
+static int set_undo_bytes(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_size(value, VOLUME_BYTES_MIN, VOLUME_BYTES_MAX, &config->volume.undo_bytes, why);
+}
+
+static int set_resync(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	config->volume.resync_checksum = strcmp(value, "checksum") == 0;
+	if (config->volume.resync_checksum || strcmp(value, "blocks") == 0)
+		return 0;
+	return refuse(why, "\"%.64s\" is neither blocks nor checksum", value);
+}
+
+static int set_resync_rate(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	uint64_t *rate = &config->volume.resync_rate;
+
+	if (size_parse(value, rate) == 0 && *rate == 0)
+		return 0;
+	return set_size(value, resync_rate_min, UINT64_C(1) << 40, rate, why);
+}
+
+static int set_split_policy(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	for (enum split_policy policy = SPLIT_NONE; policy < SPLIT_POLICIES; policy++)
+		if (strcmp(value, split_policy_name(policy)) == 0) {
+			config->volume.split_policy = policy;
+			return 0;
+		}
+	return refuse(why, "\"%.64s\" is none of none, keep-primary, keep-newest, keep-only-writer", value);
 }
 
 static int set_journal_bytes(struct config *config, const char *value, char why[WHY_BYTES])
@@ -218,12 +348,19 @@ static const struct {
 	{ "size", set_volume_bytes },
 	{ "node", set_node },
 	{ "listen", set_listen },
+	{ "commit", set_commit },
 	{ "min-copies", set_min_copies },
 	{ "peer-timeout", set_peer_timeout },
 	{ "memory", set_memory },
 	{ "store", set_store },
 	{ "journal", set_journal },
 	{ "meta", set_meta },
+	{ "bitmap", set_bitmap },
+	{ "undo", set_undo },
+	{ "undo-size", set_undo_bytes },
+	{ "resync", set_resync },
+	{ "resync-rate", set_resync_rate },
+	{ "split-brain", set_split_policy },
 	{ "journal-size", set_journal_bytes },
 	{ "journal-block", set_journal_block },
 	{ "segment", set_segment_bytes },
@@ -288,7 +425,42 @@ int config_peer_add(struct config *config, const char *name, const char *address
 	return 0;
 }
 
-int config_check(const struct config *config, char why[WHY_BYTES])
+int config_commit_resolve(struct config *config, char why[WHY_BYTES])
+{
+	for (unsigned i = 0; i < config->commit_count; i++) {
+		int index = config_peer_find(config, config->commit_names[i]);
+
+		if (index < 0)
+			return refuse(why, "commit names %s, which is none of the peers",
+				      config->commit_names[i]);
+		config->volume.peers[index].commit = true;
+	}
+	memset(config->commit_names, 0, sizeof config->commit_names);
+	config->commit_count = 0;
+	return commit_check(&config->volume, why);
+}
+
+/* Whether two of a replica's files have the same path. */
+static bool files_collide(const struct config *config)
+{
+	const char *files[] = { config->store, config->journal, config->meta, config->bitmap };
+	enum { FILES = sizeof files / sizeof files[0] };
+	char undo[PATH_MAX];
+
+	for (unsigned i = 0; i < FILES; i++) {
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(files[i], files[j]) == 0)
+				return true;
+		for (unsigned slot = 0; slot < UNDO_SLOTS; slot++) {
+			config_undo_path(config, slot, undo);
+			if (strcmp(files[i], undo) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+int config_check(struct config *config, char why[WHY_BYTES])
 {
 	const struct volume_config *volume = &config->volume;
 	static const uint8_t no_uuid[UUID_BYTES];
@@ -304,8 +476,9 @@ int config_check(const struct config *config, char why[WHY_BYTES])
 	if (volume->min_copies > volume->peer_count + 1)
 		return refuse(why, "min-copies is %u, but there are only %u nodes",
 			      volume->min_copies, volume->peer_count + 1);
-	if (strcmp(config->store, config->journal) == 0 ||
-	    strcmp(config->store, config->meta) == 0 || strcmp(config->journal, config->meta) == 0)
-		return refuse(why, "store, journal and meta must be three different files");
+	if (config_commit_resolve(config, why) < 0)
+		return -EINVAL;
+	if (files_collide(config))
+		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);
 }

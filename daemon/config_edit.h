@@ -19,8 +19,10 @@ MUST_CHECK int config_peer_add(struct config *config, const char *name, const ch
 			       const char *mode, char why[WHY_BYTES]);
 /* Index of the peer, or -ENOENT. */
 MUST_CHECK int config_peer_find(const struct config *config, const char *name);
-/* What no single key can tell: something missing, two keys at odds. -EINVAL. */
-MUST_CHECK int config_check(const struct config *config, char why[WHY_BYTES]);
+/* Finds the peers that `commit` names, which come after it. -EINVAL: one is no peer, or K or a mode does not fit. */
+MUST_CHECK int config_commit_resolve(struct config *config, char why[WHY_BYTES]);
+/* What no single key can tell: something missing, two keys at odds. Resolves `commit`. -EINVAL. */
+MUST_CHECK int config_check(struct config *config, char why[WHY_BYTES]);
 /* Makes each missing directory above the file @path, mode 0755. -errno */
 MUST_CHECK int parents_make(const char *path);
 

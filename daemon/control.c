@@ -234,20 +234,26 @@ static void run_switchover(struct client *c)
 static void run_promote(struct client *c) { client_call(c, CONTROL_PROMOTE); }
 static void run_failover(struct client *c) { client_call(c, CONTROL_FAILOVER); }
 static void run_reconnect(struct client *c) { client_call(c, CONTROL_RECONNECT); }
+static void run_resolve(struct client *c) { client_call(c, CONTROL_RESOLVE); }
+static void run_verify(struct client *c) { client_call(c, CONTROL_VERIFY); }
+static void run_divergence_drop(struct client *c) { client_call(c, CONTROL_DIVERGENCE_DROP); }
 
 static const struct verb {
 	const char *name;
 	void (*run)(struct client *c);
-	bool is_call, wants_node;
+	bool is_call, wants_node, wants_id;
 } verbs[] = {
-	{ "status", run_status, false, false },
-	{ "attach-info", run_attach_info, false, false },
-	{ "down", run_down, false, false },
-	{ "promote", run_promote, true, false },
-	{ "demote", run_demote, true, false },
-	{ "failover", run_failover, true, false },
-	{ "switchover", run_switchover, true, true },
-	{ "reconnect", run_reconnect, true, true },
+	{ "status", run_status, false, false, false },
+	{ "attach-info", run_attach_info, false, false, false },
+	{ "down", run_down, false, false, false },
+	{ "promote", run_promote, true, false, false },
+	{ "demote", run_demote, true, false, false },
+	{ "failover", run_failover, true, false, false },
+	{ "switchover", run_switchover, true, true, false },
+	{ "reconnect", run_reconnect, true, true, false },
+	{ "resolve", run_resolve, true, true, false },
+	{ "verify", run_verify, true, false, false },
+	{ "divergence-drop", run_divergence_drop, true, false, true },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -259,6 +265,16 @@ static const struct verb *verb_find(const char *name)
 }
 
 /* ---- the request ----------------------------------------------------------------------------------- */
+
+/* Of a divergence: never 0. JSON's own numbers are signed, so it is text. */
+static bool id_read(const char *text, uint64_t *id)
+{
+	*id = 0;
+	if (strlen(text) > 16 || text[strspn(text, "0123456789abcdef")] != '\0')
+		return false;
+	*id = strtoull(text, NULL, 16);
+	return *id != 0;
+}
 
 /* Fills c->call and *verb from an object of any content. False: it was refused. */
 static bool request_read(struct client *c, const json_t *request, const char **verb)
@@ -279,9 +295,13 @@ static bool request_read(struct client *c, const json_t *request, const char **v
 			c->call.force = json_is_true(value);
 		} else if (strcmp(key, "dry_run") == 0 && json_is_boolean(value)) {
 			c->call.dry_run = json_is_true(value);
+		} else if (strcmp(key, "repair") == 0 && json_is_boolean(value)) {
+			c->call.repair = json_is_true(value);
+		} else if (strcmp(key, "id") == 0 && text && id_read(text, &c->call.id)) {
+			continue;
 		} else {
 			client_refuse(c, -EINVAL, "request: \"%.64s\" is no key of a request, or its value is of "
-				      "the wrong kind; use verb, node, force, dry_run", key);
+				      "the wrong kind; use verb, node, force, dry_run, repair, id", key);
 			return false;
 		}
 	}
@@ -303,6 +323,8 @@ static void client_request(struct client *c, const json_t *request)
 			      "`holdfast help`", HOLDFAST_VERSION, name);
 	else if (verb->wants_node && !c->call.node[0])
 		client_refuse(c, -EINVAL, "request: %s needs a \"node\"; name one of `holdfast status`", verb->name);
+	else if (verb->wants_id && c->call.id == 0)
+		client_refuse(c, -EINVAL, "request: %s needs an \"id\"; name one of `holdfast divergence`", verb->name);
 	else if (verb->is_call && c->control->refuse_calls)
 		client_refuse(c, -ESHUTDOWN, "volume is stopping and takes no %s; start it again with `holdfast up`",
 			      verb->name);

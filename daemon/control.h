@@ -10,6 +10,9 @@
  *	{"verb":"switchover","node":"b","dry_run":false,"force":false}
  *	{"verb":"demote","force":false}
  *	{"verb":"reconnect","node":"b"}
+ *	{"verb":"resolve","node":"b","dry_run":false}
+ *	{"verb":"verify","repair":false,"node":""}
+ *	{"verb":"divergence-drop","id":"1f03..."}	1 to 16 hex digits, all of them: no prefix
  *	{"verb":"down"}				answered when the store is written, just before the daemon exits
  *
  * A refusal is {"ok":false,"error":"EBUSY","why":"one sentence"}. Keys that are not known are refused: a
@@ -28,7 +31,7 @@ enum {
 };
 
 enum control_call { CONTROL_PROMOTE, CONTROL_DEMOTE, CONTROL_FAILOVER, CONTROL_SWITCHOVER, CONTROL_RECONNECT,
-		    CONTROL_CALLS };
+		    CONTROL_RESOLVE, CONTROL_VERIFY, CONTROL_DIVERGENCE_DROP, CONTROL_CALLS };
 
 /* What the server does its work with: of holdfastd, or of a test. */
 struct control_config {

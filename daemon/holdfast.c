@@ -14,9 +14,11 @@ static enum cli_exit cli_completion(struct cli *cli, int argc, char **argv);
 static const struct cli_verb verbs[] = {
 	{ "create",
 	  "VOLUME --size SIZE --node NAME [--uuid UUID] [--listen ADDRESS] "
-	  "[--peer NAME=ADDRESS[,MODE]]... [--min-copies N] [--journal-size SIZE] [--memory SIZE] "
+	  "[--peer NAME=ADDRESS[,MODE]]... [--commit POLICY] [--min-copies N] [--journal-size SIZE] [--memory SIZE] "
 	  "[--store PATH] "
-	  "[--journal PATH] [--meta PATH] [--nbd ADDRESS]... [--no-loop]",
+	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
+	  "[--resync blocks|checksum] [--resync-rate SIZE] "
+	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },
 	{ "down", "VOLUME", "stop the daemon, with everything in the store", cli_down, false },
@@ -33,6 +35,14 @@ static const struct cli_verb verbs[] = {
 	{ "peer",
 	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",
 	  "show and change the peers", cli_peer, false },
+	{ "divergence", "VOLUME list | show ID | export ID FILE [--force] | drop ID",
+	  "what this node wrote and gave up", cli_divergence, false },
+	{ "resolve", "VOLUME --keep NODE [--dry-run]", "end a split brain: NODE's history is kept",
+	  cli_resolve, false },
+	{ "verify", "VOLUME [--repair] [--peer NODE] [--wait]", "compare the peers' blocks with ours",
+	  cli_verify, false },
+	{ "replace", "VOLUME [--force]", "make this node's lost replica anew and start it, for a peer to fill",
+	  cli_replace, false },
 	{ "completion", "", "print a completion script for bash", cli_completion, true },
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };

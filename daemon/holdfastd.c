@@ -257,10 +257,10 @@ static void plaintext_warn(struct daemon *d)
 
 static int files_give(struct daemon *d)
 {
-	int *fds[] = { &d->files.store, &d->files.journal, &d->files.meta };
-	int *ids[] = { &d->config.volume.store, &d->config.volume.journal, &d->config.volume.meta };
+	int *fds[REPLICA_FILES], *ids[REPLICA_FILES];
 
-	for (int i = 0; i < 3; i++) {
+	replica_files_list(&d->files, &d->config.volume, fds, ids);
+	for (int i = 0; i < REPLICA_FILES; i++) {
 		*ids[i] = ring_file_add(d->ring, *fds[i]);
 		if (*ids[i] < 0)
 			return refuse_why(d, "replica files: %s; report a bug", strerror(-*ids[i]));
@@ -276,7 +276,8 @@ static int front_ends_new(struct daemon *d)
 		.calls = {
 			[CONTROL_PROMOTE] = volume_promote, [CONTROL_DEMOTE] = volume_demote,
 			[CONTROL_FAILOVER] = volume_failover, [CONTROL_SWITCHOVER] = volume_switchover,
-			[CONTROL_RECONNECT] = volume_reconnect,
+			[CONTROL_RECONNECT] = volume_reconnect, [CONTROL_RESOLVE] = volume_resolve,
+			[CONTROL_VERIFY] = volume_verify, [CONTROL_DIVERGENCE_DROP] = volume_divergence_drop,
 		},
 		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered, .down = daemon_down,
 		.mount_file = d->paths.mount_file,
@@ -487,8 +488,9 @@ static void stop_control_done(void *context)
 /* After a stop, and after a start that got only half way. */
 static void finish(struct daemon *d)
 {
-	int ids[] = { d->config.volume.store, d->config.volume.journal, d->config.volume.meta };
+	int *fds[REPLICA_FILES], *ids[REPLICA_FILES];
 
+	replica_files_list(&d->files, &d->config.volume, fds, ids);
 	if (d->pid_written)
 		unlink(d->paths.pid);
 	control_free(d->control);
@@ -498,9 +500,9 @@ static void finish(struct daemon *d)
 		nbd_server_free(d->nbd);
 	if (d->volume)
 		volume_free(d->volume);
-	for (int i = 0; i < 3; i++)
-		if (d->ring && ids[i] >= 0)
-			ring_file_remove(d->ring, ids[i]);
+	for (int i = 0; i < REPLICA_FILES; i++)
+		if (d->ring && *ids[i] >= 0)
+			ring_file_remove(d->ring, *ids[i]);
 	replica_files_close(&d->files);
 	ring_free(d->ring);
 }
@@ -594,12 +596,14 @@ static int background(struct daemon *d)
 int main(int argc, char **argv)
 {
 	static struct daemon daemon = {
-		.root = "", .ready_fds = { -1, -1 }, .files = { -1, -1, -1, false }, .signal_fd = -1,
-		.config.volume = { .store = -1, .journal = -1, .meta = -1 },
+		.root = "", .ready_fds = { -1, -1 }, .signal_fd = -1,
+		.config.volume = { .store = -1, .journal = -1, .meta = -1, .bitmap = -1,
+				   .undo = { [0 ... UNDO_SLOTS - 1] = -1 } },
 	};
 	struct daemon *d = &daemon;
 	int res = options_read(d, argc, argv);
 
+	d->files = REPLICA_FILES_CLOSED;
 	if (res > 0)
 		return res - 1;
 	umask(077);

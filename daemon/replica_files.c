@@ -43,8 +43,9 @@ static int file_open(const char *what, const char *path, bool *buffered, char wh
 	struct stat st;
 
 	if (stat(path, &st) < 0)
-		return refuse(-errno, why, "%s %s: %s; `holdfast create` makes it, or correct the path in the config",
-			      what, path, strerror(errno));
+		return refuse(-errno, why, "%s %s: %s; bring it back or correct the path in the config; when it is "
+			      "lost, `holdfast replace` makes this replica anew from a peer", what, path,
+			      strerror(errno));
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return refuse(-EINVAL, why, "%s %s: is neither a file nor a block device; correct the path in the "
 			      "config", what, path);
@@ -153,19 +154,30 @@ static int store_owner(int fd, const char *path, const uint8_t uuid[UUID_BYTES],
 
 /* ---- the replica ---- */
 
-static int one_open(int *out, const char *what, const char *path, uint64_t bytes, uint32_t unit, bool *buffered,
-		    char why[WHY_BYTES])
+/* One of a replica's files: what must hold of it. */
+struct part {
+	int *fd;
+	const char *what, *path;
+	uint64_t bytes;
+	uint32_t unit;			/* of the engine's writes */
+};
+
+static int part_open(const struct part *part, bool *buffered, char why[WHY_BYTES])
 {
-	int res = file_open(what, path, buffered, why);
+	bool exactly = strcmp(part->what, "store") == 0;
+	int res = file_open(part->what, part->path, buffered, why);
 
 	if (res < 0)
 		return res;
-	*out = res;			/* the caller closes it, also after an error */
-	res = file_lock(*out, what, path, why);
+	*part->fd = res;		/* the caller closes it, also after an error */
+	if (strcmp(part->what, "undo") == 0 && !is_file(res))
+		return refuse(-EINVAL, why, "undo %s: is a device, and must be a file that may have holes; correct the "
+			      "path in the config", part->path);
+	res = file_lock(*part->fd, part->what, part->path, why);
 	if (res == 0)
-		res = file_size(*out, what, path, bytes, strcmp(what, "store") == 0 && is_file(*out), why);
+		res = file_size(*part->fd, part->what, part->path, part->bytes, exactly && is_file(*part->fd), why);
 	if (res == 0)
-		res = file_alignment(*out, what, path, unit, why);
+		res = file_alignment(*part->fd, part->what, part->path, part->unit, why);
 	return res;
 }
 
@@ -182,25 +194,39 @@ static bool same_file(const char *a, const char *b)
 static int all_open(struct replica_files *files, const struct config *c, char why[WHY_BYTES])
 {
 	const struct geometry *g = &c->volume.geometry;
-	int res;
+	char undo[UNDO_SLOTS][PATH_MAX];
+	struct part parts[REPLICA_FILES] = {
+		{ &files->store, "store", c->store, g->volume_bytes, BLOCK_BYTES },
+		{ &files->journal, "journal", c->journal, JOURNAL_HEADER_BYTES + g->journal_bytes, g->journal_block },
+		{ &files->meta, "meta", c->meta, META_BYTES, BLOCK_BYTES },
+		{ &files->bitmap, "bitmap", c->bitmap, replica_bitmap_bytes(g), BLOCK_BYTES },
+	};
 
-	if (same_file(c->store, c->journal) || same_file(c->store, c->meta) || same_file(c->journal, c->meta))
-		return refuse(-EINVAL, why, "store, journal and meta: two of them are the same file; give each its own "
-			      "path in the config");
-	res = one_open(&files->store, "store", c->store, g->volume_bytes, BLOCK_BYTES, &files->buffered, why);
-	if (res == 0 && is_file(files->store))
-		res = store_owner(files->store, c->store, g->uuid, why);
-	if (res == 0)
-		res = one_open(&files->journal, "journal", c->journal, JOURNAL_HEADER_BYTES + g->journal_bytes,
-			       g->journal_block, &files->buffered, why);
-	if (res == 0)
-		res = one_open(&files->meta, "meta", c->meta, META_BYTES, BLOCK_BYTES, &files->buffered, why);
-	return res;
+	for (unsigned slot = 0; slot < UNDO_SLOTS; slot++) {
+		config_undo_path(c, slot, undo[slot]);
+		parts[REPLICA_FILES - UNDO_SLOTS + slot] = (struct part){ &files->undo[slot], "undo", undo[slot],
+									  replica_undo_bytes(g), BLOCK_BYTES };
+	}
+	for (unsigned i = 0; i < REPLICA_FILES; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (same_file(parts[i].path, parts[j].path))
+				return refuse(-EINVAL, why, "%s %s: is the same file as %s %s; give each its own path "
+					      "in the config", parts[i].what, parts[i].path, parts[j].what,
+					      parts[j].path);
+	for (unsigned i = 0; i < REPLICA_FILES; i++) {
+		int res = part_open(&parts[i], &files->buffered, why);
+
+		if (res == 0 && i == 0 && is_file(files->store))
+			res = store_owner(files->store, c->store, g->uuid, why);
+		if (res < 0)
+			return res;
+	}
+	return 0;
 }
 
 int replica_files_open(struct replica_files *out, const struct config *config, char why[WHY_BYTES])
 {
-	struct replica_files files = { -1, -1, -1, false };
+	struct replica_files files = REPLICA_FILES_CLOSED;
 	int res = all_open(&files, config, why);
 
 	if (res < 0)
@@ -209,16 +235,29 @@ int replica_files_open(struct replica_files *out, const struct config *config, c
 	return res;
 }
 
-static void close_one(int *fd)
+void replica_files_list(struct replica_files *files, struct volume_config *volume, int *fds[REPLICA_FILES],
+			int *ids[REPLICA_FILES])
 {
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+	int *const first_fds[] = { &files->store, &files->journal, &files->meta, &files->bitmap };
+	int *const first_ids[] = { &volume->store, &volume->journal, &volume->meta, &volume->bitmap };
+
+	for (unsigned i = 0; i < REPLICA_FILES; i++) {
+		unsigned slot = i - (REPLICA_FILES - UNDO_SLOTS);
+
+		fds[i] = i < REPLICA_FILES - UNDO_SLOTS ? first_fds[i] : &files->undo[slot];
+		ids[i] = i < REPLICA_FILES - UNDO_SLOTS ? first_ids[i] : &volume->undo[slot];
+	}
 }
 
 void replica_files_close(struct replica_files *files)
 {
-	close_one(&files->store);
-	close_one(&files->journal);
-	close_one(&files->meta);
+	struct volume_config ignored;
+	int *fds[REPLICA_FILES], *ids[REPLICA_FILES];
+
+	replica_files_list(files, &ignored, fds, ids);
+	for (unsigned i = 0; i < REPLICA_FILES; i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
 }

@@ -4,6 +4,8 @@
  *	store		a hole of volume_bytes, marked with the volume's uuid
  *	journal		zeros that are *written*: a first write to a byte that is only allotted costs twice
  *	journal header	after the zeros are durable
+ *	bitmap		zeros, allotted now: it must never be the one that finds the disk full
+ *	undo		holes; what they keep is bounded by undo-size
  *	meta		last: without it there is no replica
  *
  * Whatever was made is remembered, and removed in reverse when a later step fails. */
@@ -240,6 +242,31 @@ static int journal_fill(struct creation *c, int fd, const char *path, uint64_t b
 	return 0;
 }
 
+static int bitmap_fill(struct creation *c, int fd, const char *path, uint64_t bytes)
+{
+	uint64_t range[2] = { 0, bytes };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return refuse_errno(c, "bitmap", path, "cannot be examined");
+	if (S_ISBLK(st.st_mode))
+		return ioctl(fd, BLKZEROOUT, range) < 0 ? refuse_errno(c, "bitmap", path, "cannot be zeroed") : 0;
+	errno = posix_fallocate(fd, 0, (off_t)bytes);
+	return errno ? refuse_errno(c, "bitmap", path, "cannot be made that large") : 0;
+}
+
+static int undo_fill(struct creation *c, int fd, const char *path, uint64_t bytes)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return refuse_errno(c, "undo", path, "cannot be examined");
+	if (!S_ISREG(st.st_mode))
+		return refuse(c, -EINVAL, "undo %s: is a device, and must be a file that may have holes; choose "
+			      "another path", path);
+	return ftruncate(fd, (off_t)bytes) < 0 ? refuse_errno(c, "undo", path, "cannot be made that large") : 0;
+}
+
 static int meta_fill(struct creation *c, int fd, const char *path, uint64_t bytes)
 {
 	return write_at(fd, c->meta, bytes, 0) < 0 ? refuse_errno(c, "meta", path, "cannot be written") : 0;
@@ -265,12 +292,19 @@ static int all_create(struct creation *c)
 	const struct config *config = c->config;
 	const struct geometry *g = &config->volume.geometry;
 	uint64_t journal_bytes = JOURNAL_HEADER_BYTES + g->journal_bytes;
+	char undo[PATH_MAX];
 	int res;
 
 	replica_format(g, c->meta, c->journal_header);
 	res = one_create(c, "store", config->store, g->volume_bytes, store_fill);
 	if (res == 0)
 		res = one_create(c, "journal", config->journal, journal_bytes, journal_fill);
+	if (res == 0)
+		res = one_create(c, "bitmap", config->bitmap, replica_bitmap_bytes(g), bitmap_fill);
+	for (unsigned slot = 0; slot < UNDO_SLOTS && res == 0; slot++) {
+		config_undo_path(config, slot, undo);
+		res = one_create(c, "undo", undo, replica_undo_bytes(g), undo_fill);
+	}
 	if (res == 0)
 		res = one_create(c, "meta", config->meta, META_BYTES, meta_fill);
 	return res;

@@ -19,7 +19,7 @@ enum {
 	RING_SUBMISSIONS = 256, /* a turn of the loop rarely has more; the rest waits for the next turn */
 	RING_COMPLETIONS =
 		4096,           /* CLIENTS_MAX x 32 requests and the engine's own, before the kernel must queue */
-	RING_FILES_MAX = 512,   /* 64 NBD clients, 7 peers x 2, 16 control, 3 files; below the usual 1024 fds */
+	RING_FILES_MAX = 512,   /* 64 NBD clients, 7 peers x 2, 16 control, 8 files; below the usual 1024 fds */
 	RING_REGIONS_MAX = 256, /* pieces of registered memory: allotted at start by a dozen owners */
 	RING_TIMERS_MAX = 4096, /* a few per peer and client */
 	RING_ZERO_BYTES = 256 << 10, /* one write of zeros where fallocate cannot */

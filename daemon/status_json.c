@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -88,6 +90,8 @@ static void put_position(json_t *o, const struct volume_status *s, int *bad)
 	put_number(lsn, "applied", s->lsn_applied, bad);
 	put_number(lsn, "tail", s->lsn_tail, bad);
 	put_number(lsn, "oldest", s->lsn_oldest, bad);
+	put_number(lsn, "floor", s->lsn_floor, bad);
+	put_number(lsn, "consistent", s->lsn_consistent, bad);
 	put(o, "lsn", lsn, bad);
 }
 
@@ -111,6 +115,86 @@ static void put_counters(json_t *o, const struct volume_status *s, int *bad)
 	put_number(o, "destage_rounds", s->destage_rounds, bad);
 	put_number(o, "destage_bytes", s->destage_bytes, bad);
 	put_number(o, "punched_bytes", s->punched_bytes, bad);
+}
+
+static json_t *resync_json(const struct volume_resync_status *r, int *bad)
+{
+	json_t *o = json_object();
+
+	put(o, "running", json_boolean(r->running), bad);
+	put_number(o, "bytes_total", r->bytes_total, bad);
+	put_number(o, "bytes_done", r->bytes_done, bad);
+	put_number(o, "bytes_sent", r->bytes_sent, bad);
+	put_number(o, "bytes_per_second", r->rate, bad);
+	if (r->eta_ns == UINT64_MAX)
+		put(o, "eta_seconds", json_null(), bad);
+	else
+		put_seconds(o, "eta_seconds", r->eta_ns, bad);
+	return o;
+}
+
+static json_t *divergence_json(const struct volume_divergence_status *d, int *bad)
+{
+	json_t *o = json_object(), *epoch = json_object();
+	char id[17];
+
+	snprintf(id, sizeof id, "%016" PRIx64, d->id);
+	put_text(o, "id", id, bad);
+	put_number(o, "slot", d->slot, bad);
+	put(o, "recording", json_boolean(d->recording), bad);
+	put_number(o, "fork", d->fork, bad);
+	put_number(o, "end", d->end, bad);
+	put_number(o, "partial", d->partial, bad);
+	put_number(epoch, "number", d->epoch_number, bad);
+	put_text(epoch, "node", d->epoch_node, bad);
+	put(o, "epoch", epoch, bad);
+	put_text(o, "source", d->source, bad);
+	put_seconds(o, "taken_time", d->taken_ns, bad);
+	put_seconds(o, "first_time", d->first_ns, bad);
+	put_seconds(o, "last_time", d->last_ns, bad);
+	put_number(o, "blocks", d->blocks, bad);
+	put_number(o, "bytes", d->bytes, bad);
+	put_number(o, "blocks_kept", d->blocks_kept, bad);
+	return o;
+}
+
+/* What a resync is doing to us, what it has set aside, and what was found when replicas were compared. */
+static void put_repair(json_t *o, const struct volume_status *s, int *bad)
+{
+	json_t *resync = resync_json(&s->resync, bad), *divergences = json_array(), *verify = json_object();
+
+	put(o, "consistent", json_boolean(s->consistent), bad);
+	put_text(resync, "source", s->resync_source, bad);
+	put(o, "resync", resync, bad);
+	put_number(o, "undo_bytes", s->undo_bytes, bad);
+	put_number(o, "undo_limit_bytes", s->undo_limit, bad);
+	put_number(o, "reads_repaired", s->reads_repaired, bad);
+	for (unsigned i = 0; i < s->divergence_count && i < UNDO_SLOTS; i++)
+		*bad |= json_array_append_new(divergences, divergence_json(&s->divergences[i], bad)) < 0;
+	put(o, "divergences", divergences, bad);
+	put(verify, "running", json_boolean(s->verify.running), bad);
+	put_number(verify, "bytes_total", s->verify.bytes_total, bad);
+	put_number(verify, "bytes_done", s->verify.bytes_done, bad);
+	put_seconds(verify, "started_time", s->verify.started_ns, bad);
+	put_seconds(verify, "ended_time", s->verify.ended_ns, bad);
+	put(o, "verify", verify, bad);
+}
+
+static json_t *peer_verify_json(const struct volume_peer_status *p, int *bad)
+{
+	json_t *o = json_object(), *ranges = json_array();
+
+	put_number(o, "mismatches", p->verify_mismatches, bad);
+	put_number(o, "repaired", p->verify_repaired, bad);
+	for (unsigned i = 0; i < p->verify_range_count && i < VERIFY_RANGES_MAX; i++) {
+		json_t *range = json_object();
+
+		put_number(range, "offset", p->verify_ranges[i].offset, bad);
+		put_number(range, "len", p->verify_ranges[i].len, bad);
+		*bad |= json_array_append_new(ranges, range) < 0;
+	}
+	put(o, "ranges", ranges, bad);
+	return o;
 }
 
 static json_t *peer_json(const struct volume_peer_status *p, int *bad)
@@ -138,6 +222,8 @@ static json_t *peer_json(const struct volume_peer_status *p, int *bad)
 	put_number(o, "bytes_sent", p->bytes_sent, bad);
 	put_number(o, "bytes_received", p->bytes_received, bad);
 	put_text(o, "why", p->why, bad);
+	put(o, "resync", resync_json(&p->resync, bad), bad);
+	put(o, "verify", peer_verify_json(p, bad), bad);
 	return o;
 }
 
@@ -149,6 +235,8 @@ json_t *status_json(const struct volume_status *s)
 	put_geometry(o, s, &bad);
 	put_position(o, s, &bad);
 	put_counters(o, s, &bad);
+	put_text(o, "commit", s->commit, &bad);
+	put_repair(o, s, &bad);
 	put_number(o, "min_copies", s->min_copies, &bad);
 	put_number(o, "peer_count", s->peer_count, &bad);
 	for (unsigned i = 0; i < s->peer_count && i < PEERS_MAX; i++)

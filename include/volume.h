@@ -21,6 +21,8 @@ struct volume;
 
 enum replication_mode { MODE_A, MODE_B, MODE_C, MODE_D };	/* async, memory-sync, sync, apply */
 enum volume_role { ROLE_SECONDARY, ROLE_PRIMARY };
+/* For which peers a write waits, as their modes say: blk/ack.h has the rules. */
+enum commit_policy { COMMIT_ALL, COMMIT_LOCAL, COMMIT_ANY };
 /* Who gives up, without being told, when two nodes find that both were primary: the side that the policy of its own
  * config says loses. `keep-primary`: exactly one of them is primary now. `keep-newest`: the last write is newer.
  * `keep-only-writer`: the other side has written nothing since the fork. What is given up becomes a divergence. */
@@ -30,6 +32,7 @@ struct volume_peer_config {
 	char name[NAME_BYTES];
 	char address[ADDRESS_BYTES];
 	enum replication_mode mode;	/* what our writes wait for when we are primary */
+	bool commit;			/* of COMMIT_ANY: it is one of those that count; not in mode A */
 };
 
 struct volume_config {
@@ -38,7 +41,10 @@ struct volume_config {
 	char listen[ADDRESS_BYTES];	/* for peers; "" when there are none */
 	uint64_t memory_bytes;		/* for log, pool and peers together: all of it allotted by volume_new */
 	uint64_t peer_timeout_ns;	/* silence after which a peer is gone; default 5 s */
-	unsigned min_copies;		/* replicas, with our own, that must have a write; 1 = never wait for more */
+	enum commit_policy commit;
+	unsigned commit_copies;		/* of COMMIT_ANY: how many of those that count must have a write; 1.. */
+	unsigned min_copies;		/* of COMMIT_ALL: replicas, with our own, that must have a write; 1 = never
+					 * wait for more. Of the others: 1 */
 	unsigned peer_count;		/* <= PEERS_MAX */
 	struct volume_peer_config peers[PEERS_MAX];
 	uint64_t undo_bytes;		/* data that one slot of undo may hold; 0 = a tenth of the volume */
@@ -60,7 +66,7 @@ void volume_free(struct volume *v);
 struct volume_call {
 	void (*done)(struct volume_call *call, int result);	/* 0 or -errno */
 	bool force;			/* promote, failover, demote: as their texts below say */
-	bool dry_run;			/* failover, switchover, resolve: change nothing, say in @why what would happen */
+	bool dry_run; /* failover, switchover, resolve: change nothing, say in @why what would happen */
 	bool repair;			/* verify: blocks that differ are sent anew */
 	char node[NAME_BYTES];		/* switchover: who becomes primary (may be ourselves); resolve: whom to keep;
 					 * verify: only this peer, "" = all */
@@ -91,11 +97,11 @@ void volume_demote(struct volume *v, struct volume_call *call);
 /* Hand the primary role to @node with nothing lost; may be called on the primary or on @node. -EAGAIN
  * when @node lacks something: the sentence says how much. */
 void volume_switchover(struct volume *v, struct volume_call *call);
-/* End a split brain: call->node's history is kept. On the node that is kept: every peer that is in split brain with it is
- * told so. On another node: it gives up its own history for that of call->node. Nothing is lost: what is given up
- * becomes a divergence of the node that gives it up. Goes on in the background; @why says what. -ENOENT no such node;
- * -EPERM there is no split brain with it; -ENOTCONN it is not connected. With dry_run @why says what each side wrote
- * since the fork. */
+/* End a split brain: call->node's history is kept. On the node that is kept: every peer that is in split brain with
+ * it is told so. On another node: it gives up its own history for that of call->node. Nothing is lost: what is
+ * given up becomes a divergence of the node that gives it up. Goes on in the background; @why says what. -ENOENT no
+ * such node; -EPERM there is no split brain with it; -ENOTCONN it is not connected. With dry_run @why says what
+ * each side wrote since the fork. */
 void volume_resolve(struct volume *v, struct volume_call *call);
 /* Drop divergence call->id for good. -ENOENT; -EBUSY when a resync needs it just now. */
 void volume_divergence_drop(struct volume *v, struct volume_call *call);
@@ -156,13 +162,14 @@ struct volume_resync_status {
 struct volume_divergence_status {
 	uint64_t id;
 	unsigned slot;			/* which file of undo */
-	bool recording;			/* false: its bound was reached at LSN `partial`; later changes are not undone in it */
+	bool recording; /* false: its bound was reached at LSN `partial`; later changes are not undone in it */
 	uint64_t fork, end;		/* LSN range of the records */
 	uint64_t partial;
 	uint64_t epoch_number;		/* of the last epoch of that side */
 	char epoch_node[NAME_BYTES];	/* its primary */
 	char source[NAME_BYTES];	/* whose history was taken instead */
-	uint64_t taken_ns, first_ns, last_ns;	/* wall clock: when set aside; of the first and last record, 0 = not known */
+	uint64_t taken_ns, first_ns,
+		last_ns; /* wall clock: when set aside; of the first and last record, 0 = not known */
 	uint64_t blocks, bytes;		/* that the records changed; of data in them */
 	uint64_t blocks_kept;		/* blocks in the file: those, and what was overwritten since */
 };
@@ -225,6 +232,7 @@ struct volume_status {
 	uint64_t reads_repaired;	/* reads that our disk refused and a peer served */
 	unsigned divergence_count;
 	struct volume_divergence_status divergences[UNDO_SLOTS];
+	char commit[WHY_BYTES];		/* as commit_text() */
 	unsigned min_copies, peer_count;
 	struct volume_peer_status peers[PEERS_MAX];
 };
@@ -232,6 +240,10 @@ struct volume_status {
 void volume_status(struct volume *v, struct volume_status *out);
 const char *replication_mode_name(enum replication_mode mode);		/* "A".."D" */
 const char *volume_role_name(enum volume_role role);			/* "primary", "secondary" */
+/* "all", "local", "any 2 of (b, c, d)", and always whole. */
+void commit_text(const struct volume_config *config, char out[WHY_BYTES]);
+/* Whether commit, commit_copies, min_copies and the peers' modes go together. -EINVAL with @why. */
+MUST_CHECK int commit_check(const struct volume_config *config, char why[WHY_BYTES]);
 const char *split_policy_name(enum split_policy policy);	/* "none", "keep-primary", ... */
 
 /* Told after every change of role, so that front ends can change what they offer. One listener. */

@@ -73,6 +73,12 @@ static void a_secondary_follows_through_more_epochs_than_its_journal_holds(void 
 
 /* ---- pure functions ---- */
 
+static struct ack_marks marks_all(uint64_t written, uint64_t durable, const struct ack_peer *peers, unsigned count,
+				  unsigned min_copies)
+{
+	return ack_marks(written, durable, peers, count, &(struct ack_policy){ COMMIT_ALL, 0, min_copies });
+}
+
 static void acknowledgement_waits_for_what_each_mode_says(void **state)
 {
 	/* received 400, written 300, durable 200, applied 100; ours 1000 written, 900 durable */
@@ -86,23 +92,23 @@ static void acknowledgement_waits_for_what_each_mode_says(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
-		struct ack_peer p = { rows[i].mode, true, true, 400, 300, 200, 100 };
-		struct ack_marks marks = ack_marks(1000, 900, &p, 1, 1);
+		struct ack_peer p = { rows[i].mode, true, true, 400, 300, 200, 100, false };
+		struct ack_marks marks = marks_all(1000, 900, &p, 1, 1);
 
 		assert_int_equal(marks.complete, rows[i].complete);
 		assert_int_equal(marks.flushed, rows[i].flushed);
 		assert_int_equal(marks.commit, rows[i].commit);
 		/* Not online: nobody waits for it, unless copies are asked for; not connected: it is no copy. */
 		p.online = false;
-		marks = ack_marks(1000, 900, &p, 1, 1);
+		marks = marks_all(1000, 900, &p, 1, 1);
 		assert_int_equal(marks.complete, 1000);
 		assert_int_equal(marks.flushed, 900);
 		assert_int_equal(marks.commit, 900);
-		marks = ack_marks(1000, 900, &p, 1, 2);
+		marks = marks_all(1000, 900, &p, 1, 2);
 		assert_int_equal(marks.complete, 300);
 		assert_int_equal(marks.flushed, 200);
 		p.connected = false;
-		marks = ack_marks(1000, 900, &p, 1, 2);
+		marks = marks_all(1000, 900, &p, 1, 2);
 		assert_int_equal(marks.complete, 0);
 		assert_int_equal(marks.flushed, 0);
 		assert_int_equal(marks.commit, 0);
@@ -113,16 +119,16 @@ static void acknowledgement_waits_for_what_each_mode_says(void **state)
 static void copies_are_counted_among_the_connected(void **state)
 {
 	struct ack_peer peers[3] = {
-		{ MODE_A, false, false, 900, 900, 900, 900 }, { MODE_A, false, true, 500, 500, 400, 0 },
-		{ MODE_A, false, true, 700, 700, 300, 0 },
+		{ MODE_A, false, false, 900, 900, 900, 900, false }, { MODE_A, false, true, 500, 500, 400, 0, false },
+		{ MODE_A, false, true, 700, 700, 300, 0, false },
 	};
 
 	(void)state;
-	assert_int_equal(ack_marks(1000, 1000, peers, 3, 2).complete, 700);
-	assert_int_equal(ack_marks(1000, 1000, peers, 3, 2).flushed, 400);
-	assert_int_equal(ack_marks(1000, 1000, peers, 3, 3).complete, 500);
-	assert_int_equal(ack_marks(1000, 1000, peers, 3, 3).flushed, 300);
-	assert_int_equal(ack_marks(1000, 1000, peers, 3, 4).complete, 0);
+	assert_int_equal(marks_all(1000, 1000, peers, 3, 2).complete, 700);
+	assert_int_equal(marks_all(1000, 1000, peers, 3, 2).flushed, 400);
+	assert_int_equal(marks_all(1000, 1000, peers, 3, 3).complete, 500);
+	assert_int_equal(marks_all(1000, 1000, peers, 3, 3).flushed, 300);
+	assert_int_equal(marks_all(1000, 1000, peers, 3, 4).complete, 0);
 }
 
 static void histories_part_exactly_at_the_fork(void **state)

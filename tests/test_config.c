@@ -40,6 +40,8 @@ static void refused(const char *text, const char *words)
 
 static void config_defaults_are_what_the_header_says(void **state)
 {
+	char undo[PATH_MAX];
+
 	(void)state;
 	assert_int_equal(parse(HEAD), 0);
 	assert_int_equal(config.volume.geometry.volume_bytes, 10ull << 30);
@@ -54,6 +56,15 @@ static void config_defaults_are_what_the_header_says(void **state)
 	assert_string_equal(config.volume.listen, "");
 	assert_string_equal(config.store, "/srv/x/var/lib/holdfast/db0/store");
 	assert_string_equal(config.meta, "/srv/x/var/lib/holdfast/db0/meta");
+	assert_string_equal(config.bitmap, "/srv/x/var/lib/holdfast/db0/bitmap");
+	config_undo_path(&config, 3, undo);
+	assert_string_equal(undo, "/srv/x/var/lib/holdfast/db0/undo-3");
+	assert_int_equal(config.volume.bitmap, -1);
+	assert_int_equal(config.volume.undo[3], -1);
+	assert_int_equal(config.volume.undo_bytes, 0);
+	assert_int_equal(config.volume.resync_rate, 0);
+	assert_false(config.volume.resync_checksum);
+	assert_int_equal(config.volume.split_policy, SPLIT_NONE);
 	assert_true(config.loop);
 	assert_false(config.sqpoll);
 }
@@ -66,6 +77,8 @@ static void config_every_key_is_read(void **state)
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 750ms\n"
 		      "memory = 512M\nstore = /dev/vdb\njournal = /j\nmeta = /m\n"
 		      "journal-size = 64M\njournal-block = 512\nsegment = 1M\n"
+		      "bitmap = /b\nundo = /u/x\nundo-size = 2G\nresync = checksum\nresync-rate = 100M\n"
+		      "split-brain = keep-newest\n"
 		      "nbd = 127.0.0.1:10809  [::1]:10809 unix:/run/n\nloop = no\nsqpoll = yes\n"
 		      "[peer b]\naddress = 10.0.0.2:7702\n"
 		      "[peer c.d-e]\n  mode = A\n\taddress = [fe80::1%eth0]:7703 ; remark\n"),
@@ -78,6 +91,12 @@ static void config_every_key_is_read(void **state)
 	assert_int_equal(config.volume.geometry.journal_bytes, 64 << 20);
 	assert_int_equal(config.volume.geometry.journal_block, 512);
 	assert_int_equal(config.volume.geometry.segment_bytes, 1 << 20);
+	assert_string_equal(config.bitmap, "/b");
+	assert_string_equal(config.undo, "/u/x");
+	assert_int_equal(config.volume.undo_bytes, 2ull << 30);
+	assert_true(config.volume.resync_checksum);
+	assert_int_equal(config.volume.resync_rate, 100 << 20);
+	assert_int_equal(config.volume.split_policy, SPLIT_KEEP_NEWEST);
 	assert_int_equal(config.nbd_count, 3);
 	assert_string_equal(config.nbd[1], "[::1]:10809");
 	assert_false(config.loop);
@@ -143,7 +162,84 @@ static void config_values_out_of_range_are_refused(void **state)
 	refused("[volume]\nsegment = 4G\n", "out of range");
 	refused("[volume]\njournal-block = 8192\n", "out of range");
 	refused("[volume]\nloop = maybe\n", "neither yes nor no");
+	refused("[volume]\nundo = undo\n", "db0.conf:2: undo: the path \"undo\" is not absolute");
+	refused("[volume]\nundo-size = 1K\n", "out of range");
+	refused("[volume]\nundo-size = 0\n", "out of range");
+	refused("[volume]\nresync = all\n", "neither blocks nor checksum");
+	refused("[volume]\nresync-rate = 1K\n", "out of range");
+	refused("[volume]\nresync-rate = fast\n", "not a size");
+	refused("[volume]\nsplit-brain = keep\n", "is none of none, keep-primary, keep-newest, keep-only-writer");
 	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nmode = E\n", "none of A B C D");
+}
+
+#define PEERS_BCD \
+	"[peer b]\naddress = 10.0.0.2:1\n[peer c]\naddress = 10.0.0.3:1\nmode = B\n" \
+	"[peer d]\naddress = 10.0.0.4:1\nmode = A\n"
+
+static void config_commit_names_its_peers_wherever_they_stand(void **state)
+{
+	static const char *const spellings[] = {
+		"any 2 of (b, c)", "any 2 of (c,b)", "any\t2  of(b,c)", "any 2 of ( b ,\tc )  ",
+	};
+	char text[WHY_BYTES];
+
+	(void)state;
+	assert_int_equal(parse(HEAD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_ALL);
+	assert_int_equal(parse(HEAD "commit = local\n" PEERS_BCD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_LOCAL);
+	assert_int_equal(parse(HEAD "commit = all\nmin-copies = 3\n" PEERS_BCD), 0);
+	assert_int_equal(config.volume.commit, COMMIT_ALL);
+	for (unsigned i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+		char before[512], behind[512];
+
+		snprintf(before, sizeof before, HEAD "commit = %s\n" PEERS_BCD, spellings[i]);
+		snprintf(behind, sizeof behind, PEERS_BCD HEAD "commit = %s\n", spellings[i]);
+		for (unsigned k = 0; k < 2; k++) {
+			assert_int_equal(parse(k ? behind : before), 0);
+			assert_int_equal(config.volume.commit, COMMIT_ANY);
+			assert_int_equal(config.volume.commit_copies, 2);
+			assert_true(config.volume.peers[0].commit && config.volume.peers[1].commit);
+			assert_false(config.volume.peers[2].commit);
+			assert_int_equal(config.commit_count, 0);
+			commit_text(&config.volume, text);
+			assert_string_equal(text, "any 2 of (b, c)");
+		}
+	}
+	/* Set anew, key by key, it forgets what it was. */
+	assert_int_equal(config_set(&config, "commit", "any 1 of (c)", why), 0);
+	assert_int_equal(config_check(&config, why), 0);
+	commit_text(&config.volume, text);
+	assert_string_equal(text, "any 1 of (c)");
+}
+
+static void config_commit_that_cannot_be_is_refused(void **state)
+{
+	(void)state;
+	refused(HEAD "commit = some\n" PEERS_BCD, "db0.conf:5: commit: \"some\" is not all, local or any K of (NAME");
+	refused(HEAD "commit = any 1 of b\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1 of (b, c\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1 of (b) c\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any1 of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any 1of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any of (b)\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = local b\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit = any\n" PEERS_BCD, "is not all, local or any K of");
+	refused(HEAD "commit =\n" PEERS_BCD, "db0.conf:5: commit: the value is empty");
+	refused(HEAD "commit = any 0 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 8 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 99999999999999999999 of (b)\n" PEERS_BCD, "K is a number from 1 to 7");
+	refused(HEAD "commit = any 2 of (b)\n" PEERS_BCD, "db0.conf:5: commit: any 2 of 1 is not possible");
+	refused(HEAD "commit = any 1 of ()\n" PEERS_BCD, "1 to 63 are allowed");
+	refused(HEAD "commit = any 1 of (b,,c)\n" PEERS_BCD, "1 to 63 are allowed");
+	refused(HEAD "commit = any 1 of (b, c, b)\n" PEERS_BCD, "db0.conf:5: commit: b is named twice");
+	refused(HEAD "commit = any 1 of (b, e)\n" PEERS_BCD, "db0.conf:5: commit names e, which is none of the peers");
+	refused(HEAD "commit = any 1 of (a)\n" PEERS_BCD, "commit names a, which is none of the peers");
+	refused(HEAD "commit = any 1 of (b, d)\n" PEERS_BCD, "db0.conf:5: commit = any 1 of (b, d) names d, but no "
+		"write waits for a peer in mode A");
+	refused(HEAD "commit = any 1 of (p,q,r,s,t,u,v,w)\n" PEERS_BCD, "more than 7 names");
+	refused(HEAD "commit = local\nmin-copies = 2\n" PEERS_BCD, "min-copies goes with commit = all");
+	refused(HEAD "commit = any 1 of (b)\nmin-copies = 2\n" PEERS_BCD, "min-copies goes with commit = all");
 }
 
 static void config_nbd_without_tls_is_loopback_or_unix(void **state)
@@ -163,7 +259,9 @@ static void config_keys_at_odds_are_refused(void **state)
 	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\n[peer b]\naddress = 10.0.0.3:1\n",
 		"db0.conf:7: [peer b]: there is a peer b already");
 	refused(HEAD "min-copies = 2\n", "only 1 nodes");
-	refused(HEAD "store = /x\njournal = /x\n", "three different files");
+	refused(HEAD "store = /x\njournal = /x\n", "must be different files");
+	refused(HEAD "bitmap = /x\nmeta = /x\n", "must be different files");
+	refused(HEAD "bitmap = /x-3\nundo = /x\n", "must be different files");
 	refused(HEAD "journal-size = 8M\n", "db0.conf: ");
 }
 
@@ -220,6 +318,8 @@ static void config_written_reads_back_the_same(void **state)
 		parse(HEAD
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 1500ms\n"
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
+		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
+		      "resync-rate = 1M\nsplit-brain = keep-only-writer\n"
 		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);
@@ -238,6 +338,12 @@ static void config_written_reads_back_the_same(void **state)
 	}
 	assert_int_equal(stat(paths.config, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(config_set(&config, "min-copies", "1", why), 0);
+	assert_int_equal(config_set(&config, "commit", "any 1 of (c, b)", why), 0);
+	assert_int_equal(config_check(&config, why), 0);
+	assert_int_equal(config_write(&config, &paths, why), 0);
+	assert_int_equal(config_read(&back, &paths, "db0", why), 0);
+	assert_memory_equal(&back, &config, sizeof config);
 	strcpy(config.store, "/a ;b");
 	assert_int_equal(config_write(&config, &paths, why), -EINVAL);
 	strcpy(config.store, "relative");
@@ -325,6 +431,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(config_refusals_name_file_and_line),
 	cmocka_unit_test(config_what_has_no_default_must_be_there),
 	cmocka_unit_test(config_values_out_of_range_are_refused),
+	cmocka_unit_test(config_commit_names_its_peers_wherever_they_stand),
+	cmocka_unit_test(config_commit_that_cannot_be_is_refused),
 	cmocka_unit_test(config_nbd_without_tls_is_loopback_or_unix),
 	cmocka_unit_test(config_keys_at_odds_are_refused),
 	cmocka_unit_test(config_more_peers_than_the_bound_are_refused),

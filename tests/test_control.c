@@ -79,6 +79,10 @@ static void fake_failover(struct volume *v, struct volume_call *c) { fake_call(v
 static void fake_switchover(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_SWITCHOVER); }
 static void fake_reconnect(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_RECONNECT); }
 
+static void fake_resolve(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_RESOLVE); }
+static void fake_verify(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_VERIFY); }
+static void fake_drop(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_DIVERGENCE_DROP); }
+
 static void fake_status(struct volume *v, struct volume_status *out)
 {
 	memset(out, 0, sizeof *out);
@@ -88,12 +92,24 @@ static void fake_status(struct volume *v, struct volume_status *out)
 	strcpy(out->geometry.node, "a");
 	out->geometry.volume_bytes = 1ull << 40;
 	out->lsn_end = 4711;
+	out->lsn_floor = 42;
+	out->resync = (struct volume_resync_status){ .running = true, .bytes_total = 100, .bytes_done = 42,
+						     .eta_ns = UINT64_MAX };
+	strcpy(out->resync_source, "b");
+	out->divergence_count = 1;
+	out->divergences[0] = (struct volume_divergence_status){ .id = 0xfedcba9876543210, .recording = true,
+								 .blocks = 7, .taken_ns = 1500 * MILLISECOND };
+	out->reads_repaired = 3;
 	out->peer_count = 2;
 	strcpy(out->peers[0].name, "b");
 	strcpy(out->peers[0].why, "no UTF-8: \xff\xfe");
 	out->peers[0].mode = MODE_C;
 	out->peers[0].state = "online";
 	out->peers[0].lag_ns = 1500 * MILLISECOND;
+	out->peers[0].verify_mismatches = 5;
+	out->peers[0].verify_range_count = 1;
+	out->peers[0].verify_ranges[0] = (struct volume_range){ 4096, 8192 };
+	out->peers[0].resync = (struct volume_resync_status){ .running = true, .eta_ns = 1500 * MILLISECOND };
 	strcpy(out->peers[1].name, "c");
 	out->peers[1].state = "offline";
 	out->peers[1].contact_age_ns = UINT64_MAX;
@@ -133,7 +149,8 @@ static int setup(void **state)
 	const char *tmp = getenv("TMPDIR");
 	struct control_config config = {
 		.volume = (struct volume *)(void *)f, .status = fake_status, .context = f,
-		.calls = { fake_promote, fake_demote, fake_failover, fake_switchover, fake_reconnect },
+		.calls = { fake_promote, fake_demote, fake_failover, fake_switchover, fake_reconnect, fake_resolve,
+			   fake_verify, fake_drop },
 		.writers = fake_writers, .loop_offered = fake_loop_offered, .down = fake_down,
 		.mount_file = "/run/holdfast/db0/volume",
 	};
@@ -282,6 +299,36 @@ static void control_answers_status(void **state)
 	close(fd);
 }
 
+static void control_status_tells_of_resync_divergences_and_verify(void **state)
+{
+	struct fake *f = *state;
+	int fd = dial(f);
+	json_t *answer = ask(f, fd, "{\"verb\":\"status\"}\n"), *status = json_object_get(answer, "status");
+	json_t *resync = json_object_get(status, "resync"), *peer, *divergence, *range;
+
+	assert_true(json_is_false(json_object_get(status, "consistent")));
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(status, "lsn"), "floor")), 42);
+	assert_true(json_is_true(json_object_get(resync, "running")));
+	assert_string_equal(text(resync, "source"), "b");
+	assert_int_equal(json_integer_value(json_object_get(resync, "bytes_done")), 42);
+	assert_true(json_is_null(json_object_get(resync, "eta_seconds")));
+	assert_int_equal(json_integer_value(json_object_get(status, "reads_repaired")), 3);
+	assert_int_equal(json_array_size(json_object_get(status, "divergences")), 1);
+	divergence = json_array_get(json_object_get(status, "divergences"), 0);
+	assert_string_equal(text(divergence, "id"), "fedcba9876543210");
+	assert_true(json_is_true(json_object_get(divergence, "recording")));
+	assert_true(json_real_value(json_object_get(divergence, "taken_time")) == 1.5);
+	assert_int_equal(json_integer_value(json_object_get(divergence, "blocks")), 7);
+	peer = json_array_get(json_object_get(status, "peers"), 0);
+	assert_true(json_real_value(json_object_get(json_object_get(peer, "resync"), "eta_seconds")) == 1.5);
+	peer = json_object_get(peer, "verify");
+	assert_int_equal(json_integer_value(json_object_get(peer, "mismatches")), 5);
+	range = json_array_get(json_object_get(peer, "ranges"), 0);
+	assert_int_equal(json_integer_value(json_object_get(range, "len")), 8192);
+	json_decref(answer);
+	close(fd);
+}
+
 static void control_answers_attach_info(void **state)
 {
 	struct fake *f = *state;
@@ -312,6 +359,20 @@ static void control_hands_calls_to_the_volume(void **state)
 	assert_string_equal(f->call->node, "b");
 	assert_done(f, fd, "{\"verb\":\"reconnect\",\"node\":\"c\"}\n");
 	assert_int_equal(f->called, CONTROL_RECONNECT);
+	assert_done(f, fd, "{\"verb\":\"resolve\",\"node\":\"b\",\"dry_run\":true}\n");
+	assert_int_equal(f->called, CONTROL_RESOLVE);
+	assert_true(f->call->dry_run);
+	assert_string_equal(f->call->node, "b");
+	assert_done(f, fd, "{\"verb\":\"verify\",\"repair\":true,\"node\":\"c\"}\n");
+	assert_int_equal(f->called, CONTROL_VERIFY);
+	assert_true(f->call->repair);
+	assert_string_equal(f->call->node, "c");
+	assert_done(f, fd, "{\"verb\":\"verify\"}\n");
+	assert_false(f->call->repair);
+	assert_string_equal(f->call->node, "");
+	assert_done(f, fd, "{\"verb\":\"divergence-drop\",\"id\":\"fedcba9876543210\"}\n");
+	assert_int_equal(f->called, CONTROL_DIVERGENCE_DROP);
+	assert_true(f->call->id == 0xfedcba9876543210);
 	assert_done(f, fd, "{\"verb\":\"demote\"}\n");
 	assert_int_equal(f->called, CONTROL_DEMOTE);
 	f->answer_result = -EPERM;
@@ -371,6 +432,16 @@ static void control_refuses_requests_that_are_not_understood(void **state)
 		"{\"verb\":\"switchover\"}\n",
 		"{\"verb\":\"reconnect\",\"node\":\"\"}\n",
 		"{\"verb\":\"promote\",\"node\":null}\n",
+		"{\"verb\":\"resolve\"}\n",
+		"{\"verb\":\"verify\",\"repair\":\"yes\"}\n",
+		"{\"verb\":\"divergence-drop\"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":17}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"\"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"0\"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"-1\"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"0x1\"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"1 \"}\n",
+		"{\"verb\":\"divergence-drop\",\"id\":\"11111111111111111\"}\n",
 		"{\"verb\":\"switchover\",\"node\":"
 		"\"0123456789012345678901234567890123456789012345678901234567890123\"}\n",
 	};
@@ -557,6 +628,7 @@ static void status_json_names_the_failure(void **state)
 
 static const struct CMUnitTest tests[] = {
 	FACT(control_answers_status),
+	FACT(control_status_tells_of_resync_divergences_and_verify),
 	FACT(control_answers_attach_info),
 	FACT(control_hands_calls_to_the_volume),
 	FACT(control_answers_several_requests_of_one_packet_in_order),

@@ -42,7 +42,7 @@ static struct rig *rig_new(uint64_t seed, uint32_t block, uint32_t segment, uint
 	log_start_at(&r->log, &zero);
 	r->log.epoch = 1;
 	journal_init(&r->journal, io, r->file, &r->geometry, &r->log, rig_moved);
-	journal_start_at(&r->journal, 0, 0);
+	journal_start_at(&r->journal, 0, 1ull << 40, 0);
 	assert_int_equal(cursor_new(&r->cursor, io, &r->log, &r->journal, rig_ready), 0);
 	return r;
 }

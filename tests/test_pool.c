@@ -29,6 +29,7 @@ struct rig {
 	struct meta meta;
 	struct pool pool;
 	struct destage destage;
+	struct undo undo;	/* nothing records */
 	uint64_t applied;
 	int store, file, meta_file;
 	int load_error;
@@ -70,12 +71,13 @@ static struct rig *rig_new(uint64_t seed, uint64_t pages)
 	log_start_at(&r->log, &zero);
 	r->log.epoch = 1;
 	journal_init(&r->journal, io, r->file, g, &r->log, rig_journal_moved);
-	journal_start_at(&r->journal, 0, 0);
+	journal_start_at(&r->journal, 0, 1ull << 40, 0);
 	assert_int_equal(meta_new(&r->meta, io, r->meta_file, g, &r->history, rig_meta_moved), 0);
 	r->meta.generation = 1;
 	assert_int_equal(pool_new(&r->pool, io, r->store, g, pages, rig_loaded), 0);
-	assert_int_equal(destage_new(&r->destage, io, r->store, &r->pool, &r->journal, &r->meta, &r->applied, 2,
-				     rig_freed), 0);
+	assert_int_equal(destage_new(&r->destage, io, r->store, &r->pool, &r->journal, &r->meta, &r->undo,
+				     &r->applied, 2, rig_freed),
+			 0);
 	return r;
 }
 

@@ -67,11 +67,14 @@ static struct rig *rig_new(uint32_t block)
 
 	r->world = world_new(test_seed_first(1));
 	r->machine = world_machine(r->world, "a");
-	r->config = (struct volume_config){ .geometry = g, .name = "v", .memory_bytes = 5 << 20, .min_copies = 1,
+	r->config = (struct volume_config){ .geometry = g, .name = "v", .memory_bytes = 7 << 20, .min_copies = 1,
 					    .peer_timeout_ns = SECONDS };
 	r->config.store = machine_disk(r->machine, g.volume_bytes);
 	r->config.journal = machine_disk(r->machine, JOURNAL_HEADER_BYTES + g.journal_bytes);
 	r->config.meta = machine_disk(r->machine, META_BYTES);
+	r->config.bitmap = machine_disk(r->machine, replica_bitmap_bytes(&g));
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		r->config.undo[i] = machine_disk(r->machine, replica_undo_bytes(&g));
 	replica_format(&g, meta, header);
 	machine_disk_write_now(r->machine, r->config.meta, 0, meta, sizeof meta);
 	machine_disk_write_now(r->machine, r->config.journal, 0, header, sizeof header);

@@ -78,32 +78,36 @@ static void call(struct engine *e, void (*function)(struct volume *v, struct vol
 		errx(1, "%s", e->call.why[0] ? e->call.why : strerror(-e->call_result));
 }
 
-static void volume_up(struct engine *e, const struct replica_files *files)
+static void volume_up(struct engine *e, struct replica_files *files)
 {
 	struct volume_config *config = &e->config.volume;
 	char why[WHY_BYTES] = "the ring";
-	int res = ring_new(&e->ring, &(struct ring_config){ 0 });
+	int *fds[REPLICA_FILES], *ids[REPLICA_FILES], res = ring_new(&e->ring, &(struct ring_config){ 0 });
 
 	if (res < 0)
 		errx(1, "io_uring: %s", strerror(-res));
 	e->io = ring_io(e->ring);
-	config->store = ring_file_add(e->ring, files->store);
-	config->journal = ring_file_add(e->ring, files->journal);
-	config->meta = ring_file_add(e->ring, files->meta);
-	if (config->store < 0 || config->journal < 0 || config->meta < 0 ||
-	    volume_new(&e->volume, e->io, config, why) < 0)
+	replica_files_list(files, config, fds, ids);
+	for (unsigned i = 0; i < REPLICA_FILES; i++) {
+		*ids[i] = ring_file_add(e->ring, *fds[i]);
+		if (*ids[i] < 0)
+			errx(1, "%s", why);
+	}
+	if (volume_new(&e->volume, e->io, config, why) < 0)
 		errx(1, "%s", why);
 	call(e, volume_open);
 	call(e, volume_promote);
 }
 
-static void volume_down(struct engine *e)
+static void volume_down(struct engine *e, struct replica_files *files)
 {
+	int *fds[REPLICA_FILES], *ids[REPLICA_FILES];
+
 	call(e, volume_close);
 	volume_free(e->volume);
-	ring_file_remove(e->ring, e->config.volume.store);
-	ring_file_remove(e->ring, e->config.volume.journal);
-	ring_file_remove(e->ring, e->config.volume.meta);
+	replica_files_list(files, &e->config.volume, fds, ids);
+	for (unsigned i = 0; i < REPLICA_FILES; i++)
+		ring_file_remove(e->ring, *ids[i]);
 	for (unsigned i = 0; i < DEPTH_MAX; i++)
 		e->io->free(e->io, e->writers[i].request.buffer);
 	ring_free(e->ring);
@@ -182,6 +186,6 @@ int main(int argc, char **argv)
 			engine_run(&engine, depths[i], seconds, &sample);
 			sample_print(&sample, "engine", depths[i]);
 		}
-	volume_down(&engine);
+	volume_down(&engine, &files);
 	return 0;
 }

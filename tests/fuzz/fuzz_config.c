@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (config_parse(&config, (const char *)data, size, "db0.conf", &paths, "db0", why) < 0)
 		CHECK(*why && memchr(why, 0, sizeof why));
 	else
-		CHECK(config.volume.peer_count <= PEERS_MAX && config.nbd_count <= NBD_LISTENS_MAX);
+		CHECK(config.volume.peer_count <= PEERS_MAX && config.nbd_count <= NBD_LISTENS_MAX &&
+		      config.commit_count == 0 && commit_check(&config.volume, why) == 0);
 	return 0;
 }

@@ -478,7 +478,8 @@ static void setup(unsigned choice)
 			      .node = "b" };
 	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 5 << 20,
 		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
-		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6) }, { "c", "c:1", MODE_C } } };
+		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6), false },
+			   { "c", "c:1", MODE_C, false } } };
 	static uint8_t meta[META_BYTES], header[JOURNAL_HEADER_BYTES];
 	char why[WHY_BYTES];
 

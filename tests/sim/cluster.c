@@ -26,14 +26,22 @@ static void node_print(const struct volume *v)
 		(unsigned long long)v->pool.free_count, (unsigned long long)v->pool.clean_count, v->destage.state,
 		(unsigned long long)v->waiting_count, (unsigned long long)v->ack_count, v->change.step,
 		v->source ? v->source->config->name : "none");
+	fprintf(stderr, "   floor %llu, lacks step %d; resync sink step %d%s%s; undo %s%s\n",
+		(unsigned long long)v->journal.floor, v->lacks.step, v->sink.step, resync_running(v) ? ", running" : "",
+		resync_readable(v) ? ", readable" : "", undo_idle(&v->undo) ? "idle" : "busy",
+		undo_recording(&v->undo) ? ", recording" : "");
 	for (unsigned i = 0; i < v->peer_count; i++)
 		fprintf(stderr,
 			"   peer %s: %s %s; received %llu written %llu durable %llu applied %llu; cursor "
-			"%llu%s\n",
+			"%llu%s; source step %d, %llu bits, known %llu covers %llu marked %llu\n",
 			v->peers[i].config->name, peer_state_text(v->peers[i].state), v->peers[i].why,
 			(unsigned long long)v->peers[i].received, (unsigned long long)v->peers[i].written,
 			(unsigned long long)v->peers[i].durable, (unsigned long long)v->peers[i].applied,
-			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "");
+			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "",
+			v->peers[i].give.step, (unsigned long long)v->lacks.at[i].bits.count,
+			(unsigned long long)v->lacks.at[i].place->known,
+			(unsigned long long)v->lacks.at[i].place->covers,
+			(unsigned long long)v->lacks.at[i].place->marked);
 }
 
 void cluster_breach(struct cluster *c, const char *format, ...)
@@ -51,6 +59,19 @@ void cluster_breach(struct cluster *c, const char *format, ...)
 	va_end(args);
 	fprintf(stderr, "\n");
 	abort();
+}
+
+static void commit_random(struct world *w, struct cluster_options *o)
+{
+	uint64_t kind = world_random_below(w, 6);
+
+	o->commit = kind == 0 ? COMMIT_LOCAL : kind < 3 && o->mode != MODE_A ? COMMIT_ANY : COMMIT_ALL;
+	o->commit_copies = 1 + (unsigned)world_random_below(w, o->nodes - 1);
+	o->commit_nodes = (unsigned)world_random_below(w, 1u << o->nodes);
+	for (unsigned i = 0; (unsigned)__builtin_popcount(o->commit_nodes) <= o->commit_copies; i++)
+		o->commit_nodes |= 1u << i;
+	if (o->commit != COMMIT_ALL)
+		o->min_copies = 1;
 }
 
 struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
@@ -72,6 +93,8 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 	/* The pool has some 600 pages: now and then the volume has more. */
 	if (world_random_below(w, 4) == 0)
 		o.volume_bytes = 6 << 20;
+	if (nodes >= 3)
+		commit_random(w, &o);
 	world_free(w);
 	return o;
 }
@@ -162,6 +185,21 @@ static void opened(struct volume_call *call, int result)
 		n->volume = NULL;	/* its memory goes with the machine's */
 }
 
+/* The policy as this node sees it: without itself. */
+static void commit_set(const struct cluster *c, struct volume_config *config)
+{
+	unsigned named = 0;
+
+	for (unsigned i = 0; i < config->peer_count; i++) {
+		struct volume_peer_config *p = &config->peers[i];
+
+		p->commit = c->options.commit_nodes & 1u << (p->name[0] - 'a') && p->mode != MODE_A;
+		named += p->commit;
+	}
+	config->commit = c->options.commit == COMMIT_ANY && !named ? COMMIT_ALL : c->options.commit;
+	config->commit_copies = c->options.commit_copies < named ? c->options.commit_copies : named;
+}
+
 enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsigned peer)
 {
 	return c->options.mixed ? c->options.modes[node][peer] : c->options.mode;
@@ -170,12 +208,14 @@ enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsig
 void cluster_up(struct cluster *c, unsigned node)
 {
 	struct node *n = &c->nodes[node];
-	uint64_t more = c->options.nodes > 3 ? (c->options.nodes - 3) << 19 : 0;	/* for the peers' buffers */
+	uint64_t peers = c->options.nodes << 20;	/* for their buffers */
 	struct volume_config config = {
 		.geometry = geometry_of(c, node), .name = "v",
-		.memory_bytes = c->options.memory_bytes ? c->options.memory_bytes : (6 << 20) + more,
+		.memory_bytes = c->options.memory_bytes ? c->options.memory_bytes : (6 << 20) + peers,
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
 		.store = n->disks[0], .journal = n->disks[1], .meta = n->disks[2], .bitmap = n->disks[3],
+		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
+		.split_policy = c->options.split_policy,
 	};
 	char why[WHY_BYTES];
 	int result;
@@ -195,6 +235,7 @@ void cluster_up(struct cluster *c, unsigned node)
 		config.peer_count++;
 	}
 	memcpy(config.undo, &n->disks[4], sizeof config.undo);
+	commit_set(c, &config);
 	if (config.peer_count)
 		snprintf(config.listen, sizeof config.listen, "%s:1", cluster_node_names[node]);
 	result = volume_new(&n->volume, machine_io(n->machine), &config, why);

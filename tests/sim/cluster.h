@@ -16,10 +16,6 @@
 #include "world.h"
 
 enum { CLUSTER_NODES_MAX = 8, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
-/* Whether a node that fell out of the journal, or that a forced promotion has left behind, comes back by itself (after
- * a split brain: once the operator has said whose history is kept). Until then it stays as it is, a prefix of what its
- * history names, and all others must converge. */
-enum { CLUSTER_RESYNCS = 0 };
 
 struct cluster;
 
@@ -30,10 +26,15 @@ struct cluster_options {
 	bool mixed;			/* modes[node][peer] counts instead: what writes of `node` wait for at `peer` */
 	enum replication_mode modes[CLUSTER_NODES_MAX][CLUSTER_NODES_MAX];
 	unsigned min_copies;
+	enum commit_policy commit;
+	unsigned commit_copies, commit_nodes;	/* of COMMIT_ANY: K, and a mask of the nodes that are named */
 	uint32_t journal_block;		/* 512 or 4096 */
 	uint64_t volume_bytes, journal_bytes;
 	uint32_t segment_bytes;
 	uint64_t memory_bytes;		/* 0: as little as is fun, some 600 pages of pool */
+	uint64_t undo_bytes;		/* as of volume_config */
+	bool resync_checksum;
+	enum split_policy split_policy;
 	bool fall_out;			/* clients do not wait for nodes that are away: these fall out of the journal */
 };
 /* Drawn from the seed. */
@@ -55,7 +56,9 @@ void cluster_crash(struct cluster *c, unsigned node, bool power);
 /* Plans a crash at that disk op of the node (machine_disk_ops()); cluster_step() carries it out. */
 void cluster_crash_at(struct cluster *c, unsigned node, uint64_t disk_op, bool power);
 
-enum cluster_verb { CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE };
+enum cluster_verb {
+	CLUSTER_PROMOTE, CLUSTER_DEMOTE, CLUSTER_FAILOVER, CLUSTER_SWITCHOVER, CLUSTER_CLOSE,
+};
 /* Runs the call to its end (or @limit_ns). The result; -ETIMEDOUT; -ESHUTDOWN when the node is down. */
 int cluster_call(struct cluster *c, unsigned node, enum cluster_verb verb, bool force, unsigned target,
 		 uint64_t limit_ns);
@@ -71,6 +74,9 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
+/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops
+ * divergences before they fill all slots, has one promoted when nobody is primary. */
+void cluster_operate(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);
 /* The node, whatever it does, gets new disks and starts anew. False: that would lose something; nothing was done. */

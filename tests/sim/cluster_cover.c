@@ -43,6 +43,41 @@ static bool spoke_since_it_opened(const struct node *n, const struct peer *p, co
 	       world_now(n->cluster->world) - met_age >= other->open_ns;
 }
 
+/* At this moment K of the named nodes must have it: not as the primary believes, but in their own memory and journals.
+ * (Who died since it said so may have had it.) From now on they must keep it. */
+static void acked_by_any(struct node *n, uint64_t lsn, bool flushed)
+{
+	const struct volume *v = n->volume;
+	unsigned have = 0;
+
+	for (unsigned i = 0; i < v->peer_count; i++) {
+		const struct peer *p = &v->peers[i];
+		struct node *other = &n->cluster->nodes[p->config->name[0] - 'a'];
+		const struct volume *o = other->volume;
+		enum replication_mode mode = p->config->mode;
+
+		if (!p->config->commit || !spoke_since_it_opened(n, p, other)) {
+			have += p->config->commit;
+			continue;
+		}
+		if (!path_holds(other->branch, mode == MODE_B ? o->log.closed.lsn : flushed ? o->journal.durable
+				: o->journal.written, n->branch, lsn) || (mode == MODE_D && o->applied < lsn))
+			continue;
+		have++;
+		raise(other, &other->received, n->branch, lsn);
+		if (mode == MODE_B)
+			continue;
+		raise(other, &other->written, n->branch, lsn);
+		if (flushed)
+			raise(other, &other->flushed, n->branch, lsn);
+	}
+	if (have < v->config.commit_copies)
+		cluster_breach(n->cluster,
+			       "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked "
+			       "for",
+			       (unsigned long long)lsn, have, v->config.commit_copies);
+}
+
 void cover_acked(struct node *n, uint64_t lsn, bool flushed)
 {
 	const struct volume *v = n->volume;
@@ -50,7 +85,9 @@ void cover_acked(struct node *n, uint64_t lsn, bool flushed)
 	raise(n, &n->written, n->branch, lsn);
 	if (flushed)
 		raise(n, &n->flushed, n->branch, lsn);
-	for (unsigned i = 0; i < v->peer_count; i++) {
+	if (v->config.commit == COMMIT_ANY)
+		acked_by_any(n, lsn, flushed);
+	for (unsigned i = 0; i < v->peer_count && v->config.commit == COMMIT_ALL; i++) {
 		const struct peer *p = &v->peers[i];
 		struct node *other = &n->cluster->nodes[p->config->name[0] - 'a'];
 
@@ -125,18 +162,18 @@ void cover_forget_divergence(struct node *n, uint64_t id)
 /* The divergence that has what the log has not. */
 static void cover_kept(struct cluster *c, struct node *n, struct cover *cover, const char *what)
 {
-	struct volume_status *status = calloc(1, sizeof *status);
 	uint64_t id = 0;
 	bool forced;
 
-	volume_status(n->volume, status);
-	for (unsigned i = 0; i < status->divergence_count; i++) {
-		const struct volume_divergence_status *d = &status->divergences[i];
+	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
+		const struct undo_slot *slot = &n->volume->undo.slots[i];
+		const struct undo_header *h = &slot->header;
 
-		if (d->fork < cover->lsn && cover->lsn <= d->end)
-			id = d->id;
+		/* It is a divergence, or becomes one when the resync under way is over. */
+		if (slot->kind != UNDO_FREE && from_le32(h->keep) && from_le64(h->base) < cover->lsn &&
+		    cover->lsn <= from_le64(h->lsn))
+			id = from_le64(h->id);
 	}
-	free(status);
 	forced = path_forced_apart(n->branch, cover->branch);
 	if (!id || !forced)
 		cluster_breach(c, "P1: node %s has lost LSN %llu of epoch %llu, up to which %s is acknowledged; "
@@ -148,9 +185,26 @@ static void cover_kept(struct cluster *c, struct node *n, struct cover *cover, c
 	*cover = (struct cover){ 0 };
 }
 
+/* It went back to before its resync: what was to become a divergence is in its log again. */
+static void kept_again(struct node *n, uint64_t end)
+{
+	for (unsigned i = 0; i < n->kept_count; i++) {
+		struct kept k = n->kept[i];
+
+		if (!path_holds(n->branch, end, k.branch, k.lsn))
+			continue;
+		n->kept[i--] = n->kept[--n->kept_count];
+		raise(n, &n->written, k.branch, k.lsn);
+	}
+}
+
 void cover_check(struct cluster *c, struct node *n)
 {
 	uint64_t end = n->volume->log.closed.lsn;
+
+	if (resync_sink_moves_log(n->volume))
+		return;
+	kept_again(n, end);
 
 	if (!held(&n->flushed, n->branch, end))
 		cover_kept(c, n, &n->flushed, "a flush");

@@ -7,10 +7,6 @@
 
 #include "cluster_inside.h"
 
-/* NULL as long as the engine has none of them. */
-extern __typeof__(volume_resolve) volume_resolve __attribute__((weak));
-extern __typeof__(volume_divergence_drop) volume_divergence_drop __attribute__((weak));
-
 /* ---- mending ---- */
 
 static void machine_heal(struct cluster *c, struct node *n)
@@ -71,30 +67,13 @@ bool cluster_replace(struct cluster *c, unsigned node)
 
 /* ---- deciding ---- */
 
-static const struct peer *peer_of(const struct volume *v, unsigned node)
-{
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (strcmp(v->peers[i].config->name, cluster_node_names[node]) == 0)
-			return &v->peers[i];
-	return NULL;
-}
+static bool is_open(const struct node *n) { return n->volume && n->volume->state == VOLUME_OPEN; }
 
 /* How @n stands to the history of @other. */
 static enum history_verdict verdict(const struct node *n, const struct node *other)
 {
 	return history_compare(&n->volume->history, &n->volume->log.closed, &other->volume->history,
 			       &other->volume->log.closed).verdict;
-}
-
-static bool is_open(const struct node *n) { return n->volume && n->volume->state == VOLUME_OPEN; }
-
-/* It does not come back by itself: its log is not the primary's past, or the primary's journal has lost its place. */
-static bool left_behind(const struct node *primary, const struct node *n)
-{
-	enum history_verdict parted = verdict(n, primary);
-
-	return parted == HISTORY_REWIND_SELF || parted == HISTORY_SPLIT_BRAIN || parted == HISTORY_UNRELATED ||
-	       peer_of(primary->volume, n->index)->state == PEER_RESYNC;
 }
 
 /* Newer epoch first, then more log. */
@@ -110,7 +89,7 @@ static void resolve_split_brain(struct cluster *c, unsigned keep)
 {
 	bool by_winner = world_random_below(c->world, 2), split = false;
 
-	if (!volume_resolve || !is_open(&c->nodes[keep]))
+	if (!is_open(&c->nodes[keep]))
 		return;
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct volume_call call = { .force = false };
@@ -134,7 +113,7 @@ static void drop_divergences(struct cluster *c)
 		struct volume_call call = { .force = false };
 		struct volume_status status;
 
-		if (!volume_divergence_drop || !is_open(&c->nodes[i]))
+		if (!is_open(&c->nodes[i]))
 			continue;
 		volume_status(c->nodes[i].volume, &status);
 		if (status.divergence_count + 1 < UNDO_SLOTS)
@@ -155,22 +134,24 @@ static bool any_primary(const struct cluster *c)
 
 static void promote_somebody(struct cluster *c)
 {
-	struct node *best = NULL;
-	bool forced = false;
-
 	for (unsigned i = 0; !any_primary(c) && i < c->options.nodes; i++)
 		cluster_call(c, i, CLUSTER_PROMOTE, false, i, 10 * SECONDS);
+}
+
+void cluster_operate(struct cluster *c)
+{
+	struct node *best = NULL;
+
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct node *n = &c->nodes[i];
 
-		if (is_open(n) && !n->fresh && (!best || has_more(n, best)))
+		if (is_open(n) && !n->fresh && !resync_running(n->volume) && (!best || has_more(n, best)))
 			best = n;
 	}
-	for (unsigned i = 0; best && i < c->options.nodes; i++)
-		forced |= is_open(&c->nodes[i]) && &c->nodes[i] != best && left_behind(best, &c->nodes[i]);
-	/* With a node that is left behind not everybody agrees. */
-	if (!any_primary(c) && forced)
-		cluster_call(c, best->index, CLUSTER_FAILOVER, true, best->index, 10 * SECONDS);
+	if (best)
+		resolve_split_brain(c, best->index);
+	drop_divergences(c);
+	promote_somebody(c);
 }
 
 /* ---- the end ---- */
@@ -181,7 +162,7 @@ static bool same_log(const struct node *a, const struct node *b)
 	       memcmp(a->volume->log.closed.hash, b->volume->log.closed.hash, HASH_BYTES) == 0;
 }
 
-/* All are what this primary is, or left behind by it. */
+/* All are what this primary is. */
 static bool converged_on(const struct cluster *c, const struct node *p)
 {
 	if (!cluster_is_primary(p) || p->volume->log.closed.lsn != p->volume->log.end.lsn ||
@@ -192,8 +173,7 @@ static bool converged_on(const struct cluster *c, const struct node *p)
 
 		if (!is_open(n) || n->resyncing)
 			return false;
-		if (same_log(n, p) ? n->volume->applied != p->volume->log.end.lsn
-				   : CLUSTER_RESYNCS || !left_behind(p, n))
+		if (!same_log(n, p) || n->volume->applied != p->volume->log.end.lsn)
 			return false;
 	}
 	return true;
@@ -228,8 +208,7 @@ void cluster_settle(struct cluster *c)
 					       c->nodes[i].open.why);
 		resolve_split_brain(c, keep);
 		drop_divergences(c);
-		if (!any_primary(c))
-			promote_somebody(c);
+		promote_somebody(c);
 		if (world_now(c->world) > limit)
 			cluster_breach(c, "P3: no convergence in 120 s (load left %llu)",
 				       (unsigned long long)cluster_load_left(c));

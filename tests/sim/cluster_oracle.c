@@ -46,10 +46,7 @@ static struct branch *branch_of(struct cluster *c, struct node *n)
 /* During a resync readers see the volume as it was before, and the store is a mixture. */
 static void look_for_resync(struct node *n)
 {
-	struct volume_status status;
-
-	volume_status(n->volume, &status);
-	n->resyncing = status.resync.running;
+	n->resyncing = resync_running(n->volume);
 	if (!n->resyncing)
 		n->shown = n->branch;
 }
@@ -152,8 +149,13 @@ void oracle_observe(struct cluster *c)
 static const uint8_t *peek(struct node *n, uint64_t block)
 {
 	static const uint8_t zeros[BLOCK_BYTES];
-	const struct page *page = pool_find(&n->volume->pool, block);
+	const struct volume *v = n->volume;
+	const struct page *page = pool_find(&v->pool, block);
 
+	if (n->resyncing && bitmap_test(&v->sink.slot->saved, block))
+		return machine_disk_data(n->machine, v->sink.slot->file) + undo_block_offset(&v->undo, block);
+	if (n->resyncing)
+		return machine_disk_data(n->machine, n->disks[0]) + block * BLOCK_BYTES;
 	if (page && page->state != PAGE_LOADING)
 		return page->data;
 	if (!page && pool_in_hole(&n->volume->pool, block))
@@ -212,7 +214,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
-	path_block(n->shown, n->volume->applied, block, want);
+	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
+		   want);
 	if (memcmp(have, want, BLOCK_BYTES) == 0)
 		return;
 	while (have[at] == want[at])
@@ -227,12 +230,19 @@ static void check_log(struct cluster *c, struct node *n)
 	const struct epoch_entry *last = history_last(&v->history);
 	struct position at;
 
+	if (resync_sink_moves_log(v))
+		return;		/* its history is ahead of its log, for a moment */
 	if (last && from_le64(last->start) >= v->log.end.lsn)
 		cluster_breach(c, "P2: node %s knows an epoch that is not in its log", NAME(n));
 	if (!path_at(n->branch, v->log.closed.lsn, &at) || memcmp(at.hash, v->log.closed.hash, HASH_BYTES))
 		cluster_breach(c, "P2: the log of node %s ends at LSN %llu, no place of what its history names",
 			       NAME(n), (unsigned long long)v->log.closed.lsn);
-	if (!path_at(n->shown, v->applied, &at))
+	if (n->resyncing && resync_readable(v) &&
+	    (!path_at(n->shown, from_le64(v->sink.slot->header.lsn), &at) ||
+	     memcmp(at.hash, v->sink.slot->header.hash, HASH_BYTES)))
+		cluster_breach(c, "P2: node %s shows LSN %llu during its resync, which was no place of its log",
+			       NAME(n), (unsigned long long)from_le64(v->sink.slot->header.lsn));
+	if (!n->resyncing && !path_at(n->shown, v->applied, &at))
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is no place of its log", NAME(n),
 			       (unsigned long long)v->applied);
 }
@@ -286,11 +296,12 @@ static void check_node(struct cluster *c, struct node *n)
 		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
-	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && v->applied > allowed)
+	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && !n->resyncing &&
+	    v->applied > allowed)
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is not committed, or not in its journal",
 			       NAME(n), (unsigned long long)v->applied);
 	n->applied_seen = max_u64(n->applied_seen, v->applied);
-	if (!n->resyncing)
+	if (!n->resyncing || resync_readable(v))
 		check_block(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
 }
 

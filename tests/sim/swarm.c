@@ -309,6 +309,9 @@ static struct cluster_options any_cluster(struct swarm *s, uint64_t seed)
 	for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++)
 		for (unsigned k = 0; k < CLUSTER_NODES_MAX; k++)
 			o.modes[i][k] = (enum replication_mode)below(s, 4);
+	o.undo_bytes = one_in(s, 3) ? any_size(s, 1, 64) * BLOCK_BYTES : o.volume_bytes;
+	o.resync_checksum = one_in(s, 3);
+	o.split_policy = one_in(s, 2) ? SPLIT_NONE : (enum split_policy)below(s, SPLIT_POLICIES);
 	return o;
 }
 
@@ -317,9 +320,6 @@ static void draw(struct swarm *s)
 {
 	s->on = (unsigned)world_random(s->w) & ((1u << SWARM_FAULT_COUNT) - 1);
 	s->on |= 1u << SWARM_KILL;
-	/* A node that is left behind for good is no copy. */
-	if (!CLUSTER_RESYNCS && s->on & (1u << SWARM_FAILOVER | 1u << SWARM_ABSENCE | 1u << SWARM_WIPE))
-		s->options.min_copies = 1;
 	s->options.fall_out = s->on & (1u << SWARM_ABSENCE | 1u << SWARM_WIPE);
 	s->rounds = (unsigned)any_size(s, 8, 64);
 	s->pace_ns = any_size(s, 100 * MILLISECONDS, 16 * SECONDS);

@@ -22,7 +22,7 @@
 
 enum {
 	MACHINES_MAX = 16,
-	DISKS_MAX = 8,			/* of one machine */
+	DISKS_MAX = 12,			/* of one machine */
 	SOCKETS_MAX = 1024,		/* of one machine */
 	SECTOR_BYTES = 512,		/* what a power loss keeps or drops, whatever the block */
 	STREAM_BYTES = 256 << 10,	/* sent and not yet received, one way of a connection */
