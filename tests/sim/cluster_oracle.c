@@ -168,6 +168,8 @@ static void read_check(struct cluster *c, struct node *n, const struct volume_re
 	const uint8_t *have = r->buffer + r->offset % BLOCK_BYTES;
 	struct position at;
 
+	if (n->rotten)
+		return;
 	if (!path_at(n->shown, r->lsn, &at))
 		cluster_breach(c, "P2: a read of node %s is as of LSN %llu, which is no place of its log", NAME(n),
 			       (unsigned long long)r->lsn);
@@ -214,6 +216,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
+	if (n->rotten)
+		return;
 	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
 		   want);
 	if (memcmp(have, want, BLOCK_BYTES) == 0)
