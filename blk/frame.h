@@ -248,8 +248,8 @@ MUST_CHECK int frame_look(const void *bytes, uint64_t avail, const struct geomet
 /* Fields of a HELLO whose frame_look() was 1, that can be judged without knowing us. */
 MUST_CHECK int frame_hello_check(const struct frame_hello *hello, const char **field);
 
-/* Fixed part against tail, and what can be judged without knowing us, of the frames of a resync and of SIDE; frame_look()
- * was 1. */
+/* Fixed part against tail, and what can be judged without knowing us, of the frames of a resync and of SIDE;
+ * frame_look() was 1. */
 MUST_CHECK int frame_resync_check(const struct frame_header *header, const struct geometry *g, const char **field);
 
 /* The same of VERIFY, REPAIR, VERIFIED, FETCH and FETCHED. */

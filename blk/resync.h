@@ -7,21 +7,21 @@
  *	SETTLE	all our log is in the store
  *	WALK	the blocks that we wrote behind the fork are wanted
  *	SNAPSHOT an undo slot records from here on
- *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks, then
+ *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks (REST), then
  *							mark: the bitmap names all changes up to S
  *	JUMP	our log begins anew at S		BEGIN(S); the log from S on, and between its records the
- *	RUN	blocks go to pages, log as ever		blocks of the bitmap, each as of an LSN not below the log sent
+ *	RUN	blocks go to pages, log as ever		blocks of the bitmap, as of an LSN not below the log sent
  *		TAKEN: durable				bits clear
  *	FINISH	all applied up to L			DONE(L)
  *	consistent: TAKEN(finished)			an ordinary follower
  *
- * Blocks may come early: each is put in place at once, though it holds effects of records that are yet to be applied.
- * Redo of those changes nothing, so once all log up to DONE is applied the store is the volume as of an LSN. Until
- * then it is not, and what readers see is the snapshot.
+ * Blocks may come early: each is put in place at once, though it holds effects of records that are yet to be
+ * applied. Redo of those changes nothing, so once all log up to DONE is applied the store is the volume as of an LSN.
+ * Until then it is not, and what readers see is the snapshot.
  *
- * `base` is the LSN that the sink's store is the volume as of, on the source's history, but for the blocks that it wants:
- * those it has changed since (undo's `saved`) or wrote itself on a history that it gives up (undo's `want`). What the
- * source adds are the blocks that its own history changed since base. Both together are all that may differ.
+ * `base` is the LSN that the sink's store is the volume as of, on the source's history, but for the blocks that it
+ * wants: those it has changed since (undo's `saved`) or wrote itself on a history that it gives up (undo's `want`).
+ * What the source adds are the blocks that its own history changed since base. Both together are all that may differ.
  */
 #ifndef HOLDFAST_RESYNC_H
 #define HOLDFAST_RESYNC_H
@@ -52,7 +52,7 @@ struct resync_chunk {
 struct resync_sent {
 	uint64_t sequence, first, lsn, marks;
 	uint32_t count;
-	bool hashed;			/* hashes: `mask` is what was equal, once it is answered */
+	bool hashed, answered;		/* hashes: `mask` is what was equal, once it is answered */
 	uint64_t mask;
 };
 
@@ -111,6 +111,7 @@ void resync_source_status(const struct peer *p, struct volume_resync_status *out
 	X(SETTLE)	/* our log becomes durable, applied and written to the store */ \
 	X(WALK)		/* our records behind the fork: which blocks did they change? */ \
 	X(SNAPSHOT)	/* undo begins to record */ \
+	X(REST)		/* a source that does not know our resync: all that we hold goes to the store first */ \
 	X(ASK)		/* until the source says BEGIN */ \
 	X(QUIET)	/* BEGIN came: all our log is applied and in the store */ \
 	X(PARTIAL)	/* undo cannot hold what is to come: it says so first */ \
@@ -148,12 +149,13 @@ struct resync_sink {
 	bool say_want;
 	unsigned want_part;		/* 0: slot->want, 1: slot->saved */
 	uint64_t want_next;
-	uint64_t done_lsn;
+	uint64_t done_lsn, done_ns;
 	struct resync_got got[RESYNC_WINDOW];
 	uint32_t got_first, got_count;
 	uint64_t taken, hashed, differ;	/* for TAKEN */
 	struct volume_request read;	/* of our blocks, to be compared with hashes */
 	bool reading, read_over;
+	bool read_stale;		/* it was for a connection that is gone */
 	int read_result;
 	uint8_t *buffer;
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
@@ -172,6 +174,8 @@ void resync_sink_again(struct peer *p);
 void resync_sink_lost(struct volume *v);
 /* Frames of our source. -EAGAIN: it has to wait, and is given again next turn. -EBADMSG: @field is wrong. */
 MUST_CHECK int resync_sink_frame(struct peer *p, const struct frame_header *header, const char **field);
+/* Whether the source may be told how far our log is: it is the log that the source knows. */
+bool resync_sink_acks(const struct volume *v);
 /* Whether log and blocks have to wait for a step of ours. */
 bool resync_sink_holds(const struct volume *v);
 /* Meta is told that our log begins anew elsewhere; log and journal are not there yet. */

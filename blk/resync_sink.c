@@ -11,6 +11,8 @@
 #include "checksum.h"
 #include "volume_private.h"
 
+enum { FINISH_COMMIT_NS = 1000000000 };
+
 static void read_done(struct volume_request *request, int result);
 
 int resync_sink_new(struct volume *v)
@@ -76,6 +78,8 @@ void resync_sink_lost(struct volume *v)
 
 	s->say_ask = s->say_want = s->say_taken = s->say_finished = s->ask_anew = false;
 	s->got_count = 0;
+	s->read_over = false;
+	s->read_stale = s->reading;
 	switch (s->step) {
 	case SINK_SETTLE:
 	case SINK_WALK:
@@ -96,6 +100,7 @@ void resync_sink_lost(struct volume *v)
 			break;
 		}
 		/* fallthrough */
+	case SINK_REST:
 	case SINK_RUN:
 	case SINK_FINISH:
 		s->peer = NULL;
@@ -145,12 +150,21 @@ void resync_sink_again(struct peer *p)
 	s->ask_anew = p->rewind || !v->meta.resync.id;
 	s->rewind = p->rewind;
 	s->fork = p->fork;
-	if (s->fork.lsn < v->meta.resync.base) {
-		/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-		s->ask_anew = true;
+	if (s->ask_anew || s->fork.lsn < v->meta.resync.base) {
+		step_to(v, SINK_REST);
+		return;
 	}
 	s->say_ask = true;
+	step_to(v, SINK_ASK);
+}
+
+static void say_wants(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	s->ask_anew = s->say_want = true;
+	s->want_part = 0;
+	s->want_next = 0;
 	step_to(v, SINK_ASK);
 }
 
@@ -171,6 +185,45 @@ static bool settled(struct volume *v)
 
 static void snapshot(struct volume *v);
 
+/* What the snapshot holds of our own history goes with it: it becomes a divergence when the resync is over. */
+static void keep_snapshot(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+	struct undo_header *h = &s->slot->header;
+
+	h->base = to_le64(s->fork.lsn);
+	if (from_le64(h->partial)) {
+		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo could "
+		    "not keep what they had written here", v->config.name, s->peer->config->name,
+		    (unsigned long long)s->fork.lsn, (unsigned long long)from_le64(h->lsn));
+	} else {
+		h->keep = to_le32(1);
+		h->blocks = to_le64(s->slot->want.count);
+		memset(h->source, 0, NAME_BYTES);
+		memcpy(h->source, s->peer->config->name, strlen(s->peer->config->name));
+	}
+	undo_describe(s->slot);
+}
+
+/* What undo noted is what differs from the snapshot only once everything is in the store: pages that are still to be
+ * written, of another source's blocks and log, would change more of it after we have said what we want. */
+static void rest(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	if (!settled(v) || !undo_idle(&v->undo))
+		return;
+	/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
+	if (s->fork.lsn < v->meta.resync.base && s->slot->want.count < s->slot->want.bits)
+		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+	if (bitmap_save(&s->slot->want) > s->slot->want.saved)
+		return;
+	if (s->fork.lsn < from_le64(s->slot->header.base))
+		keep_snapshot(v);
+	else
+		say_wants(v);
+}
+
 static void settle(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
@@ -183,7 +236,8 @@ static void settle(struct volume *v)
 		used += v->undo.slots[i].kind == UNDO_DIVERGENCE;
 	/* One slot is always left for a resync. */
 	if (s->rewind && used >= UNDO_SLOTS - 1) {
-		give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold divergences; see: "
+		give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold "
+			   "divergences; see: "
 			   "holdfast divergence VOLUME list, and drop one");
 		return;
 	}
@@ -198,9 +252,7 @@ static void settle(struct volume *v)
 	}
 	/* Where the journal does not reach back to the fork, the peer's bitmap does. */
 	if (from.lsn < v->meta.floor.lsn) {
-		const struct lack_place *place = s->peer->lack->place;
-
-		if (place->marked >= v->meta.floor.lsn && place->covers <= from.lsn)
+		if (lack_names(s->peer->lack, from.lsn))
 			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
 		else
 			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
@@ -274,8 +326,10 @@ static void snapshot_taken(struct volume *v)
 	if (!undo_idle(&v->undo))
 		return;
 	if (s->slot->error) {
-		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
-			 "space on the disk of `undo =`", strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
+		snprintf(why, sizeof why,
+			 "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
+			 "space on the disk of `undo =`",
+			 strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
 		s->slot = NULL;
 		give_up(v, why);
 		return;
@@ -284,10 +338,7 @@ static void snapshot_taken(struct volume *v)
 		give_up(v, NULL);
 		return;
 	}
-	s->ask_anew = s->say_want = true;
-	s->want_part = 0;
-	s->want_next = 0;
-	step_to(v, SINK_ASK);
+	say_wants(v);
 }
 
 /* ---- the jump ---- */
@@ -342,9 +393,10 @@ static void quiet(struct volume *v)
 	small = blocks > room + (v->meta.resync.running ? 0 : s->slot->saved.count);
 	if (small && !from_le64(s->slot->header.partial)) {
 		say(v->io, IO_WARNING,
-		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is inconsistent "
-		    "until the resync is over, and cannot take over before that", v->config.name,
-		    (unsigned long long)blocks, (unsigned long long)v->undo.limit_blocks);
+		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is "
+		    "inconsistent "
+		    "until the resync is over, and cannot take over before that",
+		    v->config.name, (unsigned long long)blocks, (unsigned long long)v->undo.limit_blocks);
 		v->undo.lsn_now = v->applied;
 		undo_stop(s->slot);
 	}
@@ -425,7 +477,8 @@ static int put_blocks(struct volume *v, const struct frame_blocks *blocks)
 	bool zero = from_le32(blocks->kind) == BLOCKS_ZERO;
 	uint64_t count = from_le32(blocks->count), lsn = v->applied ? v->applied - 1 : 0;
 	struct record_delta delta = {
-		.offset = to_le64(from_le64(blocks->first) * BLOCK_BYTES), .length = to_le32((uint32_t)(count * BLOCK_BYTES)),
+		.offset = to_le64(from_le64(blocks->first) * BLOCK_BYTES),
+		.length = to_le32((uint32_t)(count * BLOCK_BYTES)),
 		.kind = to_le16(zero ? DELTA_DISCARD : DELTA_DATA),
 	};
 	int result = pool_prepare(&v->pool, &delta, 1);
@@ -443,7 +496,8 @@ static void read_done(struct volume_request *request, int result)
 	struct volume *v = request->volume;
 
 	v->sink.reading = false;
-	v->sink.read_over = true;
+	v->sink.read_over = !v->sink.read_stale;
+	v->sink.read_stale = false;
 	v->sink.read_result = result;
 	volume_turn_soon(v);
 }
@@ -509,13 +563,15 @@ static int take_need(struct peer *p, const struct frame_need *need, const char *
 	struct resync_sink *s = &v->sink;
 
 	if (from_le32(need->what) == NEED_WANT && s->step == SINK_ASK) {
-		s->ask_anew = s->say_want = true;
-		s->want_part = 0;
-		s->want_next = 0;
+		if (v->meta.resync.running)
+			step_to(v, SINK_REST);
+		else
+			say_wants(v);
 	} else if (from_le32(need->what) == NEED_RESYNC && (s->step == SINK_RUN || s->step == SINK_FINISH)) {
 		resync_sink_lost(v);
 		resync_sink_again(p);
-	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running) {
+	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running &&
+		   v->change.step == ROLE_STEP_NONE) {
 		log_drop_open(&v->log);
 		p->log_left = 0;
 		resync_sink_start(p);
@@ -548,8 +604,14 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 		return -EBADMSG;
 	}
 	s->done_lsn = from_le64(done->lsn);
+	s->done_ns = volume_now(v);
 	step_to(v, SINK_FINISH);
 	return 0;
+}
+
+bool resync_sink_acks(const struct volume *v)
+{
+	return v->sink.step == SINK_NONE || v->sink.step >= SINK_RUN;
 }
 
 bool resync_sink_holds(const struct volume *v)
@@ -567,23 +629,20 @@ static void count_durable(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 	const struct destage *d = &v->destage;
+	bool clean = d->state == DESTAGE_IDLE && !pool_dirty(&v->pool);
 
 	while (s->got_count) {
 		const struct resync_got *g = &s->got[s->got_first];
 
-		if (d->finished <= g->round || d->clean_order < g->order)
+		if (!clean && (d->finished <= g->round || d->clean_order < g->order))
 			break;
 		s->taken = g->sequence;
 		s->say_taken = true;
 		s->got_first = (s->got_first + 1) % RESYNC_WINDOW;
 		s->got_count--;
 	}
-	if (s->got_count && d->state == DESTAGE_IDLE) {
-		if (pool_dirty(&v->pool))
-			destage_start(&v->destage);
-		else		/* nothing of it is left in memory */
-			s->got[s->got_first].round = s->got[s->got_first].order = 0;
-	}
+	if (s->got_count && d->state == DESTAGE_IDLE)
+		destage_start(&v->destage);
 }
 
 static void measure(struct volume *v)
@@ -593,7 +652,9 @@ static void measure(struct volume *v)
 
 	if (now - s->rate_ns < 500000000)
 		return;
-	rate = s->rate_left > s->left ? (uint64_t)((double)(s->rate_left - s->left) * 1e9 / (double)(now - s->rate_ns)) : 0;
+	rate = s->rate_left > s->left
+		       ? (uint64_t)((double)(s->rate_left - s->left) * 1e9 / (double)(now - s->rate_ns))
+		       : 0;
 	s->rate = s->rate ? (7 * s->rate + 3 * rate) / 10 : rate;
 	s->rate_ns = now;
 	s->rate_left = s->left;
@@ -606,6 +667,10 @@ static void finish(struct volume *v)
 	struct resync_sink *s = &v->sink;
 
 	count_durable(v);
+	/* Writes may wait for us to be a copy, so that nothing is committed before we are one: then what we have is shown
+	 * when it is whole, and as far as the source had it. */
+	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > FINISH_COMMIT_NS)
+		v->commit = s->done_lsn;
 	if (s->got_count || v->applied < s->done_lsn || v->commit < s->done_lsn)
 		return;
 	if (v->journal.durable < v->applied) {
@@ -626,11 +691,13 @@ static void saved(struct volume *v)
 		return;
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
-		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were set aside "
-		    "for the history of node %s; see: holdfast divergence %s list", v->config.name,
-		    (unsigned long long)from_le64(s->slot->header.id), (unsigned long long)from_le64(s->slot->header.blocks),
-		    (unsigned long long)from_le64(s->slot->header.base), (unsigned long long)from_le64(s->slot->header.lsn),
-		    s->slot->header.source, v->config.name);
+		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were "
+		    "set aside "
+		    "for the history of node %s; see: holdfast divergence %s list",
+		    v->config.name, (unsigned long long)from_le64(s->slot->header.id),
+		    (unsigned long long)from_le64(s->slot->header.blocks),
+		    (unsigned long long)from_le64(s->slot->header.base),
+		    (unsigned long long)from_le64(s->slot->header.lsn), s->slot->header.source, v->config.name);
 	undo_end(s->slot);
 	step_to(v, SINK_END);
 }
@@ -668,7 +735,8 @@ void resync_sink_back(struct volume *v)
 {
 	CHECK(resync_readable(v) && v->sink.step == SINK_NONE && !v->source);
 	v->destage.held = true;
-	say(v->io, IO_WARNING, "volume=%s this replica goes back to LSN %llu, where it was consistent before its resync",
+	say(v->io, IO_WARNING,
+	    "volume=%s this replica goes back to LSN %llu, where it was consistent before its resync",
 	    v->config.name, (unsigned long long)from_le64(v->sink.slot->header.lsn));
 	step_to(v, SINK_BACK_QUIET);
 }
@@ -678,6 +746,12 @@ static void back_quiet(struct volume *v)
 	if (v->destage.state != DESTAGE_IDLE || journal_busy(&v->journal) || v->pool.loading_count ||
 	    v->apply.op.in_flight || v->lacks.step != LACK_IDLE || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
+	/* The last round of destage may have been too much for undo. */
+	if (!resync_readable(v)) {
+		v->destage.held = false;
+		step_to(v, SINK_NONE);
+		return;
+	}
 	pool_forget(&v->pool);
 	v->meta.resync.id = 0;
 	v->sink.ticket = meta_save(&v->meta);
@@ -741,7 +815,8 @@ static void leftovers(struct volume *v)
 	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
 		struct undo_slot *slot = &v->undo.slots[i];
 
-		if (slot->kind == UNDO_RESYNC && slot != v->sink.slot && undo_idle(&v->undo) && undo_preserved(&v->undo))
+		if (slot->kind == UNDO_RESYNC && slot != v->sink.slot && undo_idle(&v->undo) &&
+		    undo_preserved(&v->undo))
 			undo_drop(slot);
 	}
 }
@@ -757,6 +832,7 @@ void resync_sink_step(struct volume *v)
 	case SINK_SETTLE: settle(v); break;
 	case SINK_WALK: walk(v); break;
 	case SINK_SNAPSHOT: snapshot_taken(v); break;
+	case SINK_REST: rest(v); break;
 	case SINK_ASK: break;
 	case SINK_QUIET: quiet(v); break;
 	case SINK_PARTIAL: jump(v); break;
@@ -840,7 +916,8 @@ void resync_sink_put(struct peer *p)
 		uint64_t base = v->meta.resync.running ? v->meta.resync.base : from_le64(s->slot->header.base);
 
 		*ask = (struct frame_ask){ to_le64(s->ask_anew ? 0 : v->meta.resync.id),
-					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed), s->slot->header.id };
+					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed),
+					   s->slot->header.id };
 		peer_body_end(p, FRAME_ASK, sizeof *ask);
 		s->say_ask = s->ask_anew = false;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who is primary. A change of role is a list of steps; each waits for a fact and volume_turn() comes back.
  *
- *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
- *			epoch's number durable in meta -> EPOCH: its record durable -> primary
+ *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log
+ * durable and applied -> PROMISE: the new epoch's number durable in meta -> EPOCH: its record durable -> primary
  *	demote		DRAIN: everything acknowledged and durable -> secondary
  *	switchover	DRAIN, and the target has it all durable -> HAND: we promise the next epoch, durably, and
  *			are secondary -> WAIT until the target says that it is primary
@@ -178,15 +178,17 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		return -EPERM;
 	}
 	if (resync_running(v) && !resync_readable(v)) {
-		snprintf(why, WHY_BYTES, "this replica is inconsistent: its resync from node %s is not over, and undo could not "
-			 "keep where it was before; bring %s back, or promote another node", v->meta.resync.source,
-			 v->meta.resync.source);
+		snprintf(why, WHY_BYTES,
+			 "this replica is inconsistent: its resync from node %s is not over, and undo could not "
+			 "keep where it was before; bring %s back, or promote another node",
+			 v->meta.resync.source, v->meta.resync.source);
 		return -EPERM;
 	}
 	if (resync_running(v) && !call->force) {
-		snprintf(why, WHY_BYTES, "this replica is in the middle of a resync from node %s; wait for its end, promote "
-			 "another node, or go back to LSN %llu with --force", v->meta.resync.source,
-			 (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		snprintf(why, WHY_BYTES,
+			 "this replica is in the middle of a resync from node %s; wait for its end, promote "
+			 "another node, or go back to LSN %llu with --force",
+			 v->meta.resync.source, (unsigned long long)from_le64(v->sink.slot->header.lsn));
 		return -EPERM;
 	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
@@ -200,7 +202,8 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		}
 		if (!call->force && peer_connected(p) && (p->rewind || p->state == PEER_SPLIT)) {
 			snprintf(why, WHY_BYTES,
-				 "node %s has a history of its own; see: holdfast status %s; --force would make a split brain",
+				 "node %s has a history of its own; see: holdfast status %s; --force would make a "
+				 "split brain",
 				 name, v->config.name);
 			return -EPERM;
 		}
@@ -487,6 +490,14 @@ static void step_drain(struct volume *v)
 		change_end(v, 0, "");
 		return;
 	}
+	/* Meanwhile it may have fallen out of the journal. */
+	if (p->state != PEER_ONLINE && p->state != PEER_CATCHUP) {
+		char why[WHY_BYTES];
+
+		lacks(v, p, why);
+		change_end(v, -EAGAIN, why);
+		return;
+	}
 	if (p->durable < v->log.closed.lsn)
 		return;
 	v->change.number = max_u64(v->meta.promised, history_last_number(&v->history)) + 1;
@@ -501,7 +512,8 @@ static void step_hand(struct volume *v)
 
 	if (v->meta.saved < v->change.ticket)
 		return;
-	if (!peer_connected(p) || p->durable < v->log.closed.lsn) {
+	if (!peer_connected(p) || p->durable < v->log.closed.lsn ||
+	    (p->state != PEER_ONLINE && p->state != PEER_CATCHUP)) {
 		change_end(v, -ENOTCONN, "the connection was lost; nothing was changed");
 		return;
 	}
@@ -664,7 +676,7 @@ static void handover_taken(struct peer *p, const struct frame_role *role)
 	struct volume_call *call = v->change.step == ROLE_STEP_WAIT && v->change.kind == CHANGE_REQUEST
 					   ? v->change.call : NULL;
 
-	if (v->role == ROLE_PRIMARY || v->source != p || at.lsn != v->log.closed.lsn ||
+	if (v->role == ROLE_PRIMARY || v->source != p || resync_running(v) || v->sink.step != SINK_NONE || at.lsn != v->log.closed.lsn ||
 	    memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
 	    (v->change.step != ROLE_STEP_NONE && v->change.kind != CHANGE_REQUEST)) {
 		say(v->io, IO_WARNING,

@@ -31,6 +31,7 @@ struct cluster_options {
 	uint32_t journal_block;		/* 512 or 4096 */
 	uint64_t volume_bytes, journal_bytes;
 	uint32_t segment_bytes;
+	uint64_t memory_bytes;		/* 0: as little as is fun, some 600 pages of pool */
 	uint64_t undo_bytes;		/* as of volume_config */
 	bool resync_checksum;
 	enum split_policy split_policy;
@@ -73,8 +74,8 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
-/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops divergences
- * before they fill all slots, has one promoted when nobody is primary. */
+/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops
+ * divergences before they fill all slots, has one promoted when nobody is primary. */
 void cluster_operate(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);

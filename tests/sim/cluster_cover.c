@@ -72,8 +72,10 @@ static void acked_by_any(struct node *n, uint64_t lsn, bool flushed)
 			raise(other, &other->flushed, n->branch, lsn);
 	}
 	if (have < v->config.commit_copies)
-		cluster_breach(n->cluster, "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked "
-			       "for", (unsigned long long)lsn, have, v->config.commit_copies);
+		cluster_breach(n->cluster,
+			       "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked "
+			       "for",
+			       (unsigned long long)lsn, have, v->config.commit_copies);
 }
 
 void cover_acked(struct node *n, uint64_t lsn, bool flushed)
@@ -172,6 +174,9 @@ static void cover_kept(struct cluster *c, struct node *n, struct cover *cover, c
 		    cover->lsn <= from_le64(h->lsn))
 			id = from_le64(h->id);
 	}
+	/* Its log may begin anew before the epoch that it gives this up for: that comes with the log. */
+	if (id && resync_running(n->volume))
+		return;
 	forced = path_forced_apart(n->branch, cover->branch);
 	if (!id || !forced)
 		cluster_breach(c, "P1: node %s has lost LSN %llu of epoch %llu, up to which %s is acknowledged; "
