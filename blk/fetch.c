@@ -9,7 +9,8 @@
 enum {
 	ASK_NS = 2000000000,		/* for an answer; then the next peer is asked */
 	SERVE_NS = 1500000000,		/* that much of it is ours, when a peer asks */
-	LOAD_NS = 3000000000,		/* a load of which the whole replica depends waits for a peer to come back */
+	LOAD_NS = 3000000000,		/* a load, without which the replica is stuck, waits for a peer to come back */
+	RETRY_NS = 500000000,		/* and tries the disk again meanwhile */
 };
 
 int fetch_new(struct volume *v)
@@ -54,7 +55,7 @@ static bool can_ask(const struct volume *v)
 
 bool fetch_serves(const struct volume *v, const struct volume_request *request)
 {
-	return can_ask(v) && !(request->flags & VOLUME_EXACT);
+	return can_ask(v) && !(request->flags & VOLUME_CURRENT);
 }
 
 bool fetch_read(struct volume *v, struct volume_request *request)
@@ -103,8 +104,10 @@ static void finish(struct volume *v, struct fetch *f, bool helped)
 	struct list *link = v->fetches.readers.next;
 
 	f->state = FETCH_FREE;
-	if (!helped && pool_mending(&v->pool, f->block))
-		pool_mended(&v->pool, f->block, NULL, 0, 0);
+	if (!helped && pool_mending(&v->pool, f->block)) {
+		pool_unmended(&v->pool, f->block);
+		volume_fail(v, -EIO, "store: a read");
+	}
 	list_init(&ready);
 	while (link != &v->fetches.readers) {
 		struct volume_request *request = list_entry(link, struct volume_request, link);
@@ -144,7 +147,7 @@ static void want(struct volume *v, uint64_t block)
 	if (!found)
 		return;
 	*found = (struct fetch){ .state = FETCH_ASK, .block = block, .since = v->destage.traced,
-				 .began_ns = volume_now(v), .data = found->data };
+				 .began_ns = volume_now(v), .retried_ns = volume_now(v), .data = found->data };
 }
 
 void fetch_block(struct volume *v, uint64_t block)
@@ -182,10 +185,14 @@ static void ask(struct volume *v, struct fetch *f, uint64_t now)
 	f->until_ns = now + ASK_NS;
 	if (f->peer)
 		return;
-	if (can_ask(v) && pool_mending(&v->pool, f->block) && now - f->began_ns < LOAD_NS)
-		f->asked = 0;
-	else
+	f->asked = 0;
+	/* A load that is not tried again any more: whoever needed it is gone. */
+	if (!can_ask(v) || !f->load || f->retried_ns > f->began_ns + LOAD_NS || now > f->began_ns + 2 * LOAD_NS) {
 		finish(v, f, false);
+	} else if (now - f->retried_ns > RETRY_NS && pool_mending(&v->pool, f->block)) {
+		f->retried_ns = now;
+		pool_unmended(&v->pool, f->block);
+	}
 }
 
 bool fetch_answered(struct peer *p, const struct frame_fetched *frame)
@@ -253,8 +260,8 @@ static void tell(struct volume *v, const struct fetch *f)
 	all->repaired++;
 	if (f->block != all->said_next)
 		say(v->io, IO_WARNING,
-		    "volume=%s store: block %llu (offset %llu) unreadable, served and rewritten from peer %s; check the "
-		    "disk", v->config.name, (unsigned long long)f->block,
+		    "volume=%s store: block %llu (offset %llu) unreadable, served and rewritten from peer %s; "
+		    "check the disk", v->config.name, (unsigned long long)f->block,
 		    (unsigned long long)f->block * BLOCK_BYTES, f->peer->config->name);
 	all->said_next = f->block + 1;
 }
@@ -310,6 +317,8 @@ static void step(struct volume *v, struct fetch *f, uint64_t now)
 		finish(v, f, true);
 		return;
 	}
+	f->since = v->destage.traced;	/* looked at each turn, as no more is remembered */
+	f->load = f->load || pool_mending(&v->pool, f->block);
 	if ((f->state == FETCH_ASKED || (f->state == FETCH_ASK && f->peer)) && (now > f->until_ns || !can_ask(v)))
 		ask_again(f, true);
 	if (f->state == FETCH_GOT)

@@ -39,10 +39,11 @@ struct fetch {
 	uint64_t block, id;
 	enum volume_role role;		/* ours when we asked */
 	uint64_t lsn;			/* the answer must not be older; GOT: what it is as of */
-	uint64_t since;			/* destage.traced when it began: what the store was given later is newer */
+	uint64_t since;			/* destage.traced when it was last looked at: the store has nothing newer */
 	struct peer *peer;
 	unsigned asked;			/* peers that could not, a bit each */
-	uint64_t began_ns, until_ns;
+	bool load;			/* the pool waits for it */
+	uint64_t began_ns, until_ns, retried_ns;
 	uint8_t *data;
 };
 

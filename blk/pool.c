@@ -5,7 +5,7 @@
 #include <string.h>
 
 static void load_done(struct io_op *op, int64_t result);
-static void load_over(struct pool_load *loaded, int64_t result);
+static void load_over(struct pool_load *loaded, bool good);
 static void page_dirty(struct pool *pool, struct page *page, uint64_t lsn, uint64_t lsn_end);
 
 int pool_new(struct pool *pool, struct io *io, int store, const struct geometry *g, uint64_t page_count,
@@ -173,10 +173,11 @@ static void load_done(struct io_op *op, int64_t result)
 		loaded->mending = true;
 		return;
 	}
-	load_over(loaded, result);
+	load_over(loaded, result == BLOCK_BYTES);
+	pool->loaded(pool, result == BLOCK_BYTES ? 0 : result < 0 ? (int)result : -EIO);
 }
 
-static void load_over(struct pool_load *loaded, int64_t result)
+static void load_over(struct pool_load *loaded, bool good)
 {
 	struct pool *pool = loaded->pool;
 	struct page *page = loaded->page;
@@ -188,9 +189,8 @@ static void load_over(struct pool_load *loaded, int64_t result)
 	page->lsn_first = page->lsn_last = 0;
 	pool->clean_count++;
 	list_append(&pool->clean, &page->link);
-	if (result != BLOCK_BYTES)
+	if (!good)
 		page_free(pool, page);
-	pool->loaded(pool, result == BLOCK_BYTES ? 0 : result < 0 ? (int)result : -EIO);
 }
 
 static struct pool_load *load_mending(const struct pool *pool, uint64_t block)
@@ -213,11 +213,19 @@ void pool_mended(struct pool *pool, uint64_t block, const uint8_t *data, uint64_
 
 	CHECK(loaded);
 	page = loaded->page;
-	if (data)
-		memcpy(page->data, data, BLOCK_BYTES);
-	load_over(loaded, data ? BLOCK_BYTES : -EIO);
-	if (data)
-		page_dirty(pool, page, lsn, lsn_end);
+	memcpy(page->data, data, BLOCK_BYTES);
+	load_over(loaded, true);
+	page_dirty(pool, page, lsn, lsn_end);
+	pool->loaded(pool, 0);
+}
+
+void pool_unmended(struct pool *pool, uint64_t block)
+{
+	struct pool_load *loaded = load_mending(pool, block);
+
+	CHECK(loaded);
+	load_over(loaded, false);
+	pool->loaded(pool, 0);
 }
 
 /* ---- one record ---- */

@@ -151,9 +151,10 @@ struct volume {
 
 enum { TICK_NS = 100000000 };
 
-/* Flag of a READ of our own: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
- * often. */
-enum { VOLUME_EXACT = 1 << 8 };
+/* Flags of our own READs. EXACT: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
+ * often. CURRENT: of what pages and store hold, whatever readers are shown; and no peer is asked for what our disk
+ * cannot read. */
+enum { VOLUME_EXACT = 1 << 8, VOLUME_CURRENT = 1 << 9 };
 
 /* volume.c */
 void volume_turn_soon(struct volume *v);

@@ -11,8 +11,6 @@ enum { READ_STORE = 1, READ_SINGLE = 2 /* a block at a time */, READ_TRY = 4, RE
 
 static void read_go_on(struct volume *v, struct volume_request *request);
 
-enum { VOLUME_CURRENT = 1 << 16 };	/* request flag of our own reads: whatever readers are shown */
-
 /* Copies what memory knows of the request's blocks into its buffer. A block of which memory knows nothing is
  * left as it is: the store's bytes are, or will be, there. */
 static void read_overlay(struct volume *v, struct volume_request *request)
@@ -98,7 +96,7 @@ static void read_end(struct volume *v, struct volume_request *request)
 		return;
 	}
 	if (fetch_ahead(v, first, end)) {
-		if (!(request->flags & VOLUME_EXACT)) {
+		if (!(request->flags & VOLUME_CURRENT)) {
 			fetch_early(v, request);
 			return;
 		}
