@@ -95,7 +95,7 @@ void lacks_load(struct lacks *l)
 		/* What a stranger lacks nobody wrote down: all below the floor. */
 		k->place->marked = stranger ? l->meta->floor.lsn : k->place->marked;
 		bitmap_load(&k->bits, true);
-		k->base = stranger;
+		k->stranger = stranger;
 	}
 }
 
@@ -113,9 +113,9 @@ static void strangers(struct lacks *l)
 	for (unsigned i = 0; i < l->count; i++) {
 		struct lack *k = &l->at[i];
 
-		if (!k->base)
+		if (!k->stranger)
 			continue;
-		k->base = 0;
+		k->stranger = false;
 		if (l->meta->floor.lsn)
 			bitmap_set(&k->bits, 0, k->bits.bits);
 		else

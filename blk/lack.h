@@ -39,6 +39,7 @@ struct lack {
 	const char *name;
 	struct lack_place *place;	/* in meta: durable what bits must not run ahead of */
 	struct bitmap bits;
+	bool stranger;			/* it had no place in meta: its bits are made when they are loaded */
 	bool wanted;			/* lack_mark() was asked for */
 	bool marked_now;		/* and is done: `at` */
 	uint64_t base, snapshot;

@@ -306,6 +306,8 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 		*field = "BEGIN history";
 		return -EBADMSG;
 	}
+	/* Its epochs from there on come with the log. */
+	history_truncate(s->history, from_le64(begin->at.lsn));
 	s->begin = *begin;
 	s->total = s->left = from_le64(begin->blocks) * BLOCK_BYTES;
 	s->bytes_got = s->rate = 0;
