@@ -239,7 +239,16 @@ daemon_kill()
 	local pid
 	pid=$(pid_of "$1")
 	kill -KILL "$pid"
-	wait_until 10 "daemon of $1 is gone" process_gone "$pid"
+	wait_until 20 "daemon of $1 is gone" daemon_gone "$1" "$pid"
+}
+
+# Also what its io_uring held: the kernel lets go of sockets and locks a moment after the process has died.
+daemon_gone()
+{
+	local status=0
+	process_gone "$2" || return 1
+	hf "$1" status $V || status=$?
+	[ $status -eq 3 ]
 }
 
 process_gone()

@@ -105,6 +105,7 @@ has a 0 5 && has a 1 1 && has a 7 7 || fail "a has not what b has: $said_qio"
 hf b switchover $V a >/dev/null
 wait_online a
 write a 8 8 || fail "a is primary again and refuses writes: $said_qio"
+wait_until 20 "b has it" all_applied a
 nodes_down
 stores_same
 fact "cut off and writing: fenced, its tail is a divergence byte for byte, it follows and may be primary again"
