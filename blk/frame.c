@@ -34,6 +34,13 @@ static struct shape shape_of(uint16_t type, const struct geometry *g)
 	case FRAME_TAKEN: return (struct shape){ sizeof(struct frame_taken), 0, 1 };
 	case FRAME_DONE: return (struct shape){ sizeof(struct frame_done), 0, 1 };
 	case FRAME_SIDE: return (struct shape){ sizeof(struct frame_side), 0, 1 };
+	case FRAME_VERIFY:
+		return (struct shape){ sizeof(struct frame_verify), frame_blocks_max(g) * HASH_BYTES, HASH_BYTES };
+	case FRAME_REPAIR:
+		return (struct shape){ sizeof(struct frame_repair), frame_blocks_max(g) * BLOCK_BYTES, BLOCK_BYTES };
+	case FRAME_VERIFIED: return (struct shape){ sizeof(struct frame_verified), 0, 1 };
+	case FRAME_FETCH: return (struct shape){ sizeof(struct frame_fetch), 0, 1 };
+	case FRAME_FETCHED: return (struct shape){ sizeof(struct frame_fetched), BLOCK_BYTES, BLOCK_BYTES };
 	}
 	return (struct shape){ 0, 0, 1 };
 }
@@ -201,6 +208,78 @@ int frame_resync_check(const struct frame_header *header, const struct geometry 
 		break;
 	case FRAME_SIDE:
 		*field = side_field(fixed);
+		break;
+	}
+	return *field ? -EBADMSG : 0;
+}
+
+/* ---- verify ---- */
+
+static bool in_volume(uint64_t first, uint64_t count, const struct geometry *g)
+{
+	uint64_t all = g->volume_bytes / BLOCK_BYTES;
+
+	return first < all && count <= all - first;
+}
+
+static const char *repair_field(const struct frame_repair *repair, uint64_t tail, const struct geometry *g)
+{
+	uint64_t mask = from_le64(repair->mask), count = mask ? 64 - (uint64_t)__builtin_clzll(mask) : 0;
+
+	if (count == 0 || count > frame_blocks_max(g))
+		return "REPAIR mask";
+	if (tail != (uint64_t)__builtin_popcountll(mask) * BLOCK_BYTES)
+		return "REPAIR length";
+	if (!in_volume(from_le64(repair->first), count, g))
+		return "REPAIR first";
+	return from_le64(repair->lsn) >= LSN_MAX ? "REPAIR lsn" : NULL;
+}
+
+static const char *verify_field(const struct frame_verify *verify, uint64_t tail, const struct geometry *g)
+{
+	uint64_t count = from_le32(verify->count);
+
+	if (count == 0 || count > frame_blocks_max(g) || tail != count * HASH_BYTES)
+		return "VERIFY count";
+	if (!in_volume(from_le64(verify->first), count, g))
+		return "VERIFY first";
+	return from_le64(verify->lsn) >= LSN_MAX ? "VERIFY lsn" : NULL;
+}
+
+static const char *fetched_field(const struct frame_fetched *fetched, uint64_t tail, const struct geometry *g)
+{
+	if (from_le32(fetched->found) > 1 || tail != from_le32(fetched->found) * BLOCK_BYTES)
+		return "FETCHED found";
+	if (!in_volume(from_le64(fetched->block), 1, g))
+		return "FETCHED block";
+	return from_le64(fetched->lsn) >= LSN_MAX ? "FETCHED lsn" : NULL;
+}
+
+int frame_verify_check(const struct frame_header *header, const struct geometry *g, const char **field)
+{
+	const void *fixed = header + 1;
+	const struct frame_verified *verified = fixed;
+	const struct frame_fetch *fetch = fixed;
+	uint64_t length = from_le32(header->length);
+
+	*field = NULL;
+	switch (from_le16(header->type)) {
+	case FRAME_VERIFY:
+		*field = verify_field(fixed, length - sizeof(struct frame_verify), g);
+		break;
+	case FRAME_REPAIR:
+		*field = repair_field(fixed, length - sizeof(struct frame_repair), g);
+		break;
+	case FRAME_VERIFIED:
+		if (from_le32(verified->done) > 1)
+			*field = "VERIFIED done";
+		break;
+	case FRAME_FETCH:
+		if (!in_volume(from_le64(fetch->block), 1, g) || from_le64(fetch->lsn) >= LSN_MAX)
+			*field = "FETCH block or lsn";
+		break;
+	case FRAME_FETCHED:
+		*field = fetched_field(fixed, length - sizeof(struct frame_fetched), g);
 		break;
 	}
 	return *field ? -EBADMSG : 0;

@@ -39,6 +39,12 @@ enum frame_type {
 	FRAME_TAKEN = 13,	/* sink -> source: blocks that it has durably */
 	FRAME_DONE = 14,	/* source -> sink: it was given all; consistent from here on */
 	FRAME_SIDE = 15,	/* both, in a split brain: what this side wrote since the fork */
+	/* Blocks against blocks. "In its place" = no log beyond its lsn was sent before it, as with BLOCKS. */
+	FRAME_VERIFY = 16,	/* source -> sink, in its place: hashes, to be compared */
+	FRAME_REPAIR = 17,	/* source -> sink, in its place: blocks that differed */
+	FRAME_VERIFIED = 18,	/* sink -> source: the answer to either */
+	FRAME_FETCH = 19,	/* both: a block that the sender's disk cannot read */
+	FRAME_FETCHED = 20,	/* both: the answer; from source to sink in its place */
 	FRAME_TYPES
 };
 
@@ -155,6 +161,45 @@ struct frame_side {
 _Static_assert(sizeof(struct frame_begin) == 56 && sizeof(struct frame_blocks) == 40, "size on the wire");
 _Static_assert(sizeof(struct frame_side) == 56 && sizeof(struct frame_ask) == 48, "size on the wire");
 
+/*	| frame_verify | XXH3-128 of each block |	| frame_repair | the blocks of `mask`, one after the other |
+ *	| frame_fetched | the block, if it is found |
+ *
+ * The sink applies no log beyond the lsn of a VERIFY or REPAIR before it has read its own blocks, or put these in
+ * place, at exactly that LSN: so nothing that is written meanwhile makes a difference. */
+struct frame_verify {
+	le64 id;		/* names it in the answer */
+	le64 lsn;		/* of the source's blocks; the sink's are taken at the same one */
+	le64 first;
+	le32 count, reserved;	/* 1..frame_blocks_max() */
+};
+
+struct frame_repair {
+	le64 id, lsn, first;
+	le64 mask;		/* bit n: block first + n is there */
+};
+
+struct frame_verified {
+	le64 id;
+	le64 differ;		/* of a VERIFY: bit n = block first + n differs, or cannot be read */
+	le32 done, reserved;	/* 1: compared, or (REPAIR) durable in the store. 0: it could not be done */
+};
+
+struct frame_fetch {
+	le64 id;
+	le64 lsn;		/* to a sink: answer when this is applied */
+	le64 block;
+};
+
+struct frame_fetched {
+	le64 id;
+	le64 lsn;		/* the block as of here */
+	le64 block;
+	le32 found, reserved;	/* 1: its bytes follow */
+};
+_Static_assert(sizeof(struct frame_verify) == 32 && sizeof(struct frame_repair) == 32, "size on the wire");
+_Static_assert(sizeof(struct frame_verified) == 24 && sizeof(struct frame_fetch) == 24, "size on the wire");
+_Static_assert(sizeof(struct frame_fetched) == 32, "size on the wire");
+
 enum role_ask {
 	ROLE_PROMOTE_ASK = 1,	/* may I open epoch `number`? */
 	ROLE_PROMOTE_YES = 2,	/* I will refuse all below it from now on, durably */
@@ -193,7 +238,7 @@ static inline uint32_t frame_log_max(const struct geometry *g)
 }
 /* The largest frame of a volume. */
 uint32_t frame_bytes_max(const struct geometry *g);
-/* Blocks of one BLOCKS with data at most. */
+/* Blocks of one BLOCKS with data, of one VERIFY and of one REPAIR at most. */
 uint32_t frame_blocks_max(const struct geometry *g);
 
 /* Looks at the first @avail bytes of a stream. 1: header and all that has to be whole is there (of LOG the
@@ -203,9 +248,12 @@ MUST_CHECK int frame_look(const void *bytes, uint64_t avail, const struct geomet
 /* Fields of a HELLO whose frame_look() was 1, that can be judged without knowing us. */
 MUST_CHECK int frame_hello_check(const struct frame_hello *hello, const char **field);
 
-/* Fixed part against tail, and what can be judged without knowing us, of the frames of a resync and of SIDE; frame_look()
- * was 1. */
+/* Fixed part against tail, and what can be judged without knowing us, of the frames of a resync and of SIDE;
+ * frame_look() was 1. */
 MUST_CHECK int frame_resync_check(const struct frame_header *header, const struct geometry *g, const char **field);
+
+/* The same of VERIFY, REPAIR, VERIFIED, FETCH and FETCHED. */
+MUST_CHECK int frame_verify_check(const struct frame_header *header, const struct geometry *g, const char **field);
 
 /* Fills the header in front of @length bytes of body, in place. LOG: only its fixed part is summed. */
 void frame_seal(struct frame_header *header, enum frame_type type, uint32_t length);

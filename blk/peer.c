@@ -96,6 +96,7 @@ void peer_source_lost(struct volume *v)
 	/* What was committed of log that we never got says nothing of what a newer epoch puts there. */
 	v->commit = min_u64(v->commit, v->log.closed.lsn);
 	resync_sink_lost(v);
+	verify_sink_lost(v);
 	/* Another one may go on where it stopped: volume_turn() looks for it. */
 }
 

@@ -76,7 +76,7 @@ struct peer {
 	enum history_verdict verdict;	/* of our meeting */
 	struct position fork;		/* up to where its log and ours are the same, as far as histories tell */
 	bool resyncing;			/* its store is in the middle of a resync */
-	bool rewind;			/* we give up our log behind the fork for its: a newer epoch, or a split brain decided */
+	bool rewind; /* we give up our log behind the fork for its: a newer epoch, or a split brain decided */
 	uint64_t received, written, durable, applied;
 	uint64_t progress_ns;		/* since when writes wait for it without any of these having moved */
 

@@ -245,7 +245,8 @@ static bool take_frame(struct peer *p)
 		peer_meet(p, fixed);
 		return p->socket >= 0;
 	}
-	if (frame_resync_check(header, &p->volume->geometry, &field)) {
+	if (frame_resync_check(header, &p->volume->geometry, &field) ||
+	    frame_verify_check(header, &p->volume->geometry, &field)) {
 		peer_malformed(p, field);
 		return false;
 	}
@@ -257,6 +258,9 @@ static bool take_frame(struct peer *p)
 	case FRAME_ROLE: return take_role(p, header);
 	case FRAME_ERROR: return take_error(p, header);
 	case FRAME_SIDE: split_told(p, fixed); return true;
+	case FRAME_VERIFY:
+	case FRAME_REPAIR: return verify_asked(p, header);
+	case FRAME_VERIFIED: verify_answered(p, fixed); return true;
 	case FRAME_WANT: resync_wanted(p, fixed); return true;
 	case FRAME_ASK: return resync_asked(p, fixed);
 	case FRAME_TAKEN: return resync_taken(p, fixed);

@@ -10,18 +10,18 @@
  *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks, then
  *							mark: the bitmap names all changes up to S
  *	JUMP	our log begins anew at S		BEGIN(S); the log from S on, and between its records the
- *	RUN	blocks go to pages, log as ever		blocks of the bitmap, each as of an LSN not below the log sent
+ *	RUN	blocks go to pages, log as ever		blocks of the bitmap, as of an LSN not below the log sent
  *		TAKEN: durable				bits clear
  *	FINISH	all applied up to L			DONE(L)
  *	consistent: TAKEN(finished)			an ordinary follower
  *
- * Blocks may come early: each is put in place at once, though it holds effects of records that are yet to be applied.
- * Redo of those changes nothing, so once all log up to DONE is applied the store is the volume as of an LSN. Until
- * then it is not, and what readers see is the snapshot.
+ * Blocks may come early: each is put in place at once, though it holds effects of records that are yet to be
+ * applied. Redo of those changes nothing, so once all log up to DONE is applied the store is the volume as of an LSN.
+ * Until then it is not, and what readers see is the snapshot.
  *
- * `base` is the LSN that the sink's store is the volume as of, on the source's history, but for the blocks that it wants:
- * those it has changed since (undo's `saved`) or wrote itself on a history that it gives up (undo's `want`). What the
- * source adds are the blocks that its own history changed since base. Both together are all that may differ.
+ * `base` is the LSN that the sink's store is the volume as of, on the source's history, but for the blocks that it
+ * wants: those it has changed since (undo's `saved`) or wrote itself on a history that it gives up (undo's `want`).
+ * What the source adds are the blocks that its own history changed since base. Both together are all that may differ.
  */
 #ifndef HOLDFAST_RESYNC_H
 #define HOLDFAST_RESYNC_H
@@ -148,7 +148,7 @@ struct resync_sink {
 	bool say_want;
 	unsigned want_part;		/* 0: slot->want, 1: slot->saved */
 	uint64_t want_next;
-	uint64_t done_lsn;
+	uint64_t done_lsn, done_ns;
 	struct resync_got got[RESYNC_WINDOW];
 	uint32_t got_first, got_count;
 	uint64_t taken, hashed, differ;	/* for TAKEN */

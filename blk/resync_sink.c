@@ -11,6 +11,8 @@
 #include "checksum.h"
 #include "volume_private.h"
 
+enum { FINISH_COMMIT_NS = 1000000000 };
+
 static void read_done(struct volume_request *request, int result);
 
 int resync_sink_new(struct volume *v)
@@ -183,7 +185,8 @@ static void settle(struct volume *v)
 		used += v->undo.slots[i].kind == UNDO_DIVERGENCE;
 	/* One slot is always left for a resync. */
 	if (s->rewind && used >= UNDO_SLOTS - 1) {
-		give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold divergences; see: "
+		give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold "
+			   "divergences; see: "
 			   "holdfast divergence VOLUME list, and drop one");
 		return;
 	}
@@ -274,8 +277,10 @@ static void snapshot_taken(struct volume *v)
 	if (!undo_idle(&v->undo))
 		return;
 	if (s->slot->error) {
-		snprintf(why, sizeof why, "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
-			 "space on the disk of `undo =`", strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
+		snprintf(why, sizeof why,
+			 "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
+			 "space on the disk of `undo =`",
+			 strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
 		s->slot = NULL;
 		give_up(v, why);
 		return;
@@ -342,9 +347,10 @@ static void quiet(struct volume *v)
 	small = blocks > room + (v->meta.resync.running ? 0 : s->slot->saved.count);
 	if (small && !from_le64(s->slot->header.partial)) {
 		say(v->io, IO_WARNING,
-		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is inconsistent "
-		    "until the resync is over, and cannot take over before that", v->config.name,
-		    (unsigned long long)blocks, (unsigned long long)v->undo.limit_blocks);
+		    "volume=%s undo: %llu blocks are to be replaced and undo-size allows %llu; this replica is "
+		    "inconsistent "
+		    "until the resync is over, and cannot take over before that",
+		    v->config.name, (unsigned long long)blocks, (unsigned long long)v->undo.limit_blocks);
 		v->undo.lsn_now = v->applied;
 		undo_stop(s->slot);
 	}
@@ -425,7 +431,8 @@ static int put_blocks(struct volume *v, const struct frame_blocks *blocks)
 	bool zero = from_le32(blocks->kind) == BLOCKS_ZERO;
 	uint64_t count = from_le32(blocks->count), lsn = v->applied ? v->applied - 1 : 0;
 	struct record_delta delta = {
-		.offset = to_le64(from_le64(blocks->first) * BLOCK_BYTES), .length = to_le32((uint32_t)(count * BLOCK_BYTES)),
+		.offset = to_le64(from_le64(blocks->first) * BLOCK_BYTES),
+		.length = to_le32((uint32_t)(count * BLOCK_BYTES)),
 		.kind = to_le16(zero ? DELTA_DISCARD : DELTA_DATA),
 	};
 	int result = pool_prepare(&v->pool, &delta, 1);
@@ -548,6 +555,7 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 		return -EBADMSG;
 	}
 	s->done_lsn = from_le64(done->lsn);
+	s->done_ns = volume_now(v);
 	step_to(v, SINK_FINISH);
 	return 0;
 }
@@ -593,7 +601,9 @@ static void measure(struct volume *v)
 
 	if (now - s->rate_ns < 500000000)
 		return;
-	rate = s->rate_left > s->left ? (uint64_t)((double)(s->rate_left - s->left) * 1e9 / (double)(now - s->rate_ns)) : 0;
+	rate = s->rate_left > s->left
+		       ? (uint64_t)((double)(s->rate_left - s->left) * 1e9 / (double)(now - s->rate_ns))
+		       : 0;
 	s->rate = s->rate ? (7 * s->rate + 3 * rate) / 10 : rate;
 	s->rate_ns = now;
 	s->rate_left = s->left;
@@ -606,6 +616,10 @@ static void finish(struct volume *v)
 	struct resync_sink *s = &v->sink;
 
 	count_durable(v);
+	/* Writes may wait for us to be a copy, so that nothing is committed before we are one: then what we have is shown
+	 * when it is whole, and as far as the source had it. */
+	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > FINISH_COMMIT_NS)
+		v->commit = s->done_lsn;
 	if (s->got_count || v->applied < s->done_lsn || v->commit < s->done_lsn)
 		return;
 	if (v->journal.durable < v->applied) {
@@ -626,11 +640,13 @@ static void saved(struct volume *v)
 		return;
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
-		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were set aside "
-		    "for the history of node %s; see: holdfast divergence %s list", v->config.name,
-		    (unsigned long long)from_le64(s->slot->header.id), (unsigned long long)from_le64(s->slot->header.blocks),
-		    (unsigned long long)from_le64(s->slot->header.base), (unsigned long long)from_le64(s->slot->header.lsn),
-		    s->slot->header.source, v->config.name);
+		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were "
+		    "set aside "
+		    "for the history of node %s; see: holdfast divergence %s list",
+		    v->config.name, (unsigned long long)from_le64(s->slot->header.id),
+		    (unsigned long long)from_le64(s->slot->header.blocks),
+		    (unsigned long long)from_le64(s->slot->header.base),
+		    (unsigned long long)from_le64(s->slot->header.lsn), s->slot->header.source, v->config.name);
 	undo_end(s->slot);
 	step_to(v, SINK_END);
 }
@@ -668,7 +684,8 @@ void resync_sink_back(struct volume *v)
 {
 	CHECK(resync_readable(v) && v->sink.step == SINK_NONE && !v->source);
 	v->destage.held = true;
-	say(v->io, IO_WARNING, "volume=%s this replica goes back to LSN %llu, where it was consistent before its resync",
+	say(v->io, IO_WARNING,
+	    "volume=%s this replica goes back to LSN %llu, where it was consistent before its resync",
 	    v->config.name, (unsigned long long)from_le64(v->sink.slot->header.lsn));
 	step_to(v, SINK_BACK_QUIET);
 }
@@ -741,7 +758,8 @@ static void leftovers(struct volume *v)
 	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
 		struct undo_slot *slot = &v->undo.slots[i];
 
-		if (slot->kind == UNDO_RESYNC && slot != v->sink.slot && undo_idle(&v->undo) && undo_preserved(&v->undo))
+		if (slot->kind == UNDO_RESYNC && slot != v->sink.slot && undo_idle(&v->undo) &&
+		    undo_preserved(&v->undo))
 			undo_drop(slot);
 	}
 }
@@ -840,7 +858,8 @@ void resync_sink_put(struct peer *p)
 		uint64_t base = v->meta.resync.running ? v->meta.resync.base : from_le64(s->slot->header.base);
 
 		*ask = (struct frame_ask){ to_le64(s->ask_anew ? 0 : v->meta.resync.id),
-					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed), s->slot->header.id };
+					   to_le64(min_u64(base, s->fork.lsn)), frame_position_of(&v->log.closed),
+					   s->slot->header.id };
 		peer_body_end(p, FRAME_ASK, sizeof *ask);
 		s->say_ask = s->ask_anew = false;
 	}

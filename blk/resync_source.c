@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The giving side of a resync. The peer's bitmap is gone through once from its start; runs of bits are looked up in the
- * store (holes go as ranges), read, and sent in between the log. Bits clear when the peer has the blocks durably, so
- * whatever interrupts this, what is left of the bitmap is what is left to do.
+/* The giving side of a resync. The peer's bitmap is gone through once from its start; runs of bits are looked up in
+ * the store (holes go as ranges), read, and sent in between the log. Bits clear when the peer has the blocks
+ * durably, so whatever interrupts this, what is left of the bitmap is what is left to do.
  *
- * The one rule: a block is read as of some LSN, and no log beyond that LSN may be sent before the block is. (Log that was
- * sent before must be part of it.) resync_log_limit() keeps peer_send.c to that. */
+ * The one rule: a block is read as of some LSN, and no log beyond that LSN may be sent before the block is. (Log
+ * that was sent before must be part of it.) resync_log_limit() keeps peer_send.c to that. */
 #include <errno.h>
 #include <string.h>
 
@@ -511,7 +511,11 @@ static void put_chunk(struct peer *p, struct resync_chunk *c)
 	}
 	for (uint32_t i = 0; c->kind == BLOCKS_HASH && i < c->count; i++, length += HASH_BYTES)
 		checksum_hash(c->buffer + i * (uint64_t)BLOCK_BYTES, BLOCK_BYTES, tail + i * HASH_BYTES);
-	*s = (struct resync_sent){ .sequence = g->sequence, .first = c->first, .lsn = c->lsn, .marks = c->marks, .count = c->count,
+	*s = (struct resync_sent){ .sequence = g->sequence,
+				   .first = c->first,
+				   .lsn = c->lsn,
+				   .marks = c->marks,
+				   .count = c->count,
 				   .hashed = c->kind == BLOCKS_HASH };
 	g->window_count++;
 	if (v->config.resync_rate)

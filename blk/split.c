@@ -29,9 +29,10 @@ void split_met(struct peer *p)
 	if (from.lsn < v->meta.floor.lsn)
 		from = v->meta.floor;	/* what is below is in the peer's bitmap: blocks, but no bytes and times */
 	cursor_seek(&p->cursor, &from);
-	snprintf(why, sizeof why, "nodes %s and %s were both primary after LSN %llu; neither gives anything up until told: "
-		 "holdfast resolve %s --keep NODE (see --dry-run first)", v->geometry.node, p->config->name,
-		 (unsigned long long)p->fork.lsn, v->config.name);
+	snprintf(why, sizeof why,
+		 "nodes %s and %s were both primary after LSN %llu; neither gives anything up until told: "
+		 "holdfast resolve %s --keep NODE (see --dry-run first)",
+		 v->geometry.node, p->config->name, (unsigned long long)p->fork.lsn, v->config.name);
 	peer_move(p, PEER_SPLIT, why);
 }
 
@@ -69,9 +70,10 @@ static void lose(struct peer *p, const char *why)
 {
 	struct volume *v = p->volume;
 
-	say(v->io, IO_WARNING, "volume=%s peer=%s split brain: %s; this node sets aside what it wrote since LSN %llu and "
-	    "takes the history of %s", v->config.name, p->config->name, why, (unsigned long long)p->fork.lsn,
-	    p->config->name);
+	say(v->io, IO_WARNING,
+	    "volume=%s peer=%s split brain: %s; this node sets aside what it wrote since LSN %llu and "
+	    "takes the history of %s",
+	    v->config.name, p->config->name, why, (unsigned long long)p->fork.lsn, p->config->name);
 	if (v->role == ROLE_PRIMARY)
 		volume_step_down(v, p, "its history is given up for a peer's");
 	p->rewind = p->ahead = true;
@@ -92,8 +94,10 @@ static void decide(struct peer *p)
 		return;
 	if (s->keep && from_le16(s->theirs.keep)) {
 		if (!s->said_both)
-			say(v->io, IO_WARNING, "volume=%s peer=%s split brain: each node was told that it is the one to keep; "
-			    "tell one of them otherwise", v->config.name, p->config->name);
+			say(v->io, IO_WARNING,
+			    "volume=%s peer=%s split brain: each node was told that it is the one to keep; "
+			    "tell one of them otherwise",
+			    v->config.name, p->config->name);
 		s->said_both = true;
 	} else if (s->give_up) {
 		lose(p, "told to keep the peer");
@@ -128,9 +132,15 @@ void split_put(struct peer *p)
 		return;
 	s->say = false;
 	*side = (struct frame_side){
-		.fork = to_le64(p->fork.lsn), .blocks = to_le64(p->lack->bits.count), .bytes = to_le64(s->bytes),
-		.first_ns = to_le64(s->first_ns), .last_ns = to_le64(s->last_ns), .role = to_le16((uint16_t)v->role),
-		.keep = to_le16(s->keep), .policy = to_le16((uint16_t)v->config.split_policy), .known = to_le32(s->known),
+		.fork = to_le64(p->fork.lsn),
+		.blocks = to_le64(p->lack->bits.count),
+		.bytes = to_le64(s->bytes),
+		.first_ns = to_le64(s->first_ns),
+		.last_ns = to_le64(s->last_ns),
+		.role = to_le16((uint16_t)v->role),
+		.keep = to_le16(s->keep),
+		.policy = to_le16((uint16_t)v->config.split_policy),
+		.known = to_le32(s->known),
 	};
 	peer_body_end(p, FRAME_SIDE, sizeof *side);
 }
@@ -179,15 +189,18 @@ static int resolve(struct volume *v, struct volume_call *call)
 		p->split.give_up = named;
 		p->split.say = true;
 		p->split.said_both = false;
-		snprintf(call->why, WHY_BYTES, "node %s sets aside what it wrote since LSN %llu and takes the history of %s; "
+		snprintf(call->why, WHY_BYTES,
+			 "node %s sets aside what it wrote since LSN %llu and takes the history of %s; "
 			 "see: holdfast status, and on %s: holdfast divergence %s list",
 			 self ? p->config->name : v->geometry.node, (unsigned long long)p->fork.lsn, call->node,
 			 self ? p->config->name : v->geometry.node, v->config.name);
 	}
 	if (count)
 		return 0;
-	snprintf(call->why, WHY_BYTES, found ? "there is no split brain with a connected node here; see: holdfast status %s"
-					     : "no node has that name; see: holdfast peer %s list", v->config.name);
+	snprintf(call->why, WHY_BYTES,
+		 found ? "there is no split brain with a connected node here; see: holdfast status %s"
+		       : "no node has that name; see: holdfast peer %s list",
+		 v->config.name);
 	return found ? -EPERM : -ENOENT;
 }
 

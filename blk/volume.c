@@ -372,15 +372,17 @@ static void read_from_store_done(struct io_op *op, int64_t result)
 	read_go_on(v, request);
 }
 
+/* request->stage of a read: how often it began, and whether it is the store's done() that we are in. */
+enum { READ_STORE = 1, READ_TRY = 2, READ_TRIES = 16 };
+
 static void read_begin(struct volume *v, struct volume_request *request)
 {
 	request->progress = 0;
+	request->stage += READ_TRY;
 	request->lsn = v->destage.traced;
 	read_overlay(v, request);
 	read_go_on(v, request);
 }
-
-enum { READ_TRIES = 16 };
 
 /* All its bytes are there. Memory is asked again: what changed meanwhile has a page, unless a destage has brought
  * it to the store since and the page was given up. Then the read begins anew, so that what it returns is the
@@ -390,10 +392,14 @@ static void read_end(struct volume *v, struct volume_request *request)
 {
 	uint64_t first = request->offset / BLOCK_BYTES;
 	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
+	int result = 0;
 
-	if (request->stage < READ_TRIES && destage_touched(&v->destage, first, end, request->lsn)) {
-		read_begin(v, request);
-		return;
+	if (destage_touched(&v->destage, first, end, request->lsn)) {
+		if (request->stage < READ_TRIES * READ_TRY) {
+			read_begin(v, request);
+			return;
+		}
+		result = request->flags & VOLUME_EXACT ? -EAGAIN : 0;
 	}
 	/* It began before a resync did: not what readers are shown now. */
 	if (resync_running(v) && !(request->flags & VOLUME_CURRENT)) {
@@ -402,10 +408,10 @@ static void read_end(struct volume *v, struct volume_request *request)
 	}
 	read_overlay(v, request);
 	request->lsn = v->applied;
-	if (request->stage)	/* we are in the store's done(), not in volume_submit() */
-		answer(v, request, 0);
+	if (request->stage & READ_STORE)	/* not in volume_submit() */
+		answer(v, request, result);
 	else
-		answer_later(v, request, 0);
+		answer_later(v, request, result);
 }
 
 /* The next run of blocks that only the store knows, or the end. */
@@ -422,7 +428,7 @@ static void read_go_on(struct volume *v, struct volume_request *request)
 		read_end(v, request);
 		return;
 	}
-	request->stage++;
+	request->stage |= READ_STORE;
 	request->io = (struct io_op){
 		.kind = IO_READ, .file = v->config.store, .offset = from * BLOCK_BYTES,
 		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
@@ -515,7 +521,7 @@ void volume_read_current(struct volume *v, struct volume_request *request)
 {
 	list_init(&request->link);
 	request->volume = v;
-	request->flags = VOLUME_CURRENT;
+	request->flags |= VOLUME_CURRENT;
 	request->progress = 0;
 	request->stage = 0;
 	v->requests_in_flight++;
@@ -654,6 +660,8 @@ static void volume_turn(struct io_op *op, int64_t result)
 		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
 			lacks_step(&v->lacks);
 		resync_sink_step(v);
+		verify_sink_step(v);
+		verify_step(v);
 		volume_role_step(v);
 		listener_step(&v->listener);
 		peer_follow_best(v);

@@ -66,7 +66,7 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	uint32_t stages = v->config.memory_bytes >= (32 << 20) ? DESTAGE_STAGES : 2;
 	uint64_t pages;
 
-	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES + UNDO_COPY_BYTES;
+	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES + UNDO_COPY_BYTES + verify_memory_bytes(g);
 	if (v->config.memory_bytes < fixed + fixed / 4) {
 		snprintf(why, WHY_BYTES,
 			 "memory: %llu MiB (without the front ends') are too few for %u peer%s and segments of "
@@ -83,7 +83,7 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	    destage_new(&v->destage, io, v->config.store, &v->pool, &v->journal, &v->meta, &v->undo, &v->applied,
 			stages, volume_destage_freed) ||
 	    cursor_new(&v->apply, io, &v->log, &v->journal, volume_apply_ready) ||
-	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v))
+	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v) || verify_new(v))
 		return -ENOMEM;
 	v->scan_history = io->alloc(io, sizeof *v->scan_history, 0);
 	v->slots = io->alloc(io, META_BYTES, IO_FIXED);
@@ -143,6 +143,7 @@ void volume_free(struct volume *v)
 	lacks_delete(&v->lacks);
 	undo_delete(&v->undo);
 	resync_sink_delete(v);
+	verify_delete(v);
 	destage_delete(&v->destage);
 	meta_delete(&v->meta);
 	pool_delete(&v->pool);

@@ -5,6 +5,7 @@
  *	volume_open.c	recovery, start, stop
  *	volume_apply.c	a secondary's log becomes what its readers see
  *	resync_sink.c	a resync of this replica, step by step
+ *	verify.c	blocks are compared with those of peers
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
  *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
@@ -26,6 +27,7 @@
 #include "resync.h"
 #include "say.h"
 #include "undo.h"
+#include "verify.h"
 #include "volume.h"
 
 #define VOLUME_STATES(X) X(NEW) X(OPENING) X(OPEN) X(CLOSING) X(CLOSED)
@@ -94,6 +96,8 @@ struct volume {
 	struct undo undo;
 	struct resync_sink sink;
 	unsigned views;			/* resyncs begun: a read of an earlier one's snapshot is told by it */
+	struct verify verify;
+	struct verify_sink verify_sink;
 	struct cursor apply;		/* of a secondary; the scan of recovery too */
 	uint64_t applied;		/* pages and holes hold the log up to here */
 	uint64_t commit;
@@ -141,6 +145,10 @@ struct volume {
 };
 
 enum { TICK_NS = 100000000 };
+
+/* Flag of a READ of our own: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
+ * often. */
+enum { VOLUME_EXACT = 1 << 8 };
 
 /* volume.c */
 void volume_turn_soon(struct volume *v);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who is primary. A change of role is a list of steps; each waits for a fact and volume_turn() comes back.
  *
- *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log durable and applied -> PROMISE: the new
- *			epoch's number durable in meta -> EPOCH: its record durable -> primary
+ *	promote		(BACK: a resync under way is undone) -> ASK every peer to promise -> SETTLE: all our log
+ * durable and applied -> PROMISE: the new epoch's number durable in meta -> EPOCH: its record durable -> primary
  *	demote		DRAIN: everything acknowledged and durable -> secondary
  *	switchover	DRAIN, and the target has it all durable -> HAND: we promise the next epoch, durably, and
  *			are secondary -> WAIT until the target says that it is primary
@@ -178,15 +178,17 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		return -EPERM;
 	}
 	if (resync_running(v) && !resync_readable(v)) {
-		snprintf(why, WHY_BYTES, "this replica is inconsistent: its resync from node %s is not over, and undo could not "
-			 "keep where it was before; bring %s back, or promote another node", v->meta.resync.source,
-			 v->meta.resync.source);
+		snprintf(why, WHY_BYTES,
+			 "this replica is inconsistent: its resync from node %s is not over, and undo could not "
+			 "keep where it was before; bring %s back, or promote another node",
+			 v->meta.resync.source, v->meta.resync.source);
 		return -EPERM;
 	}
 	if (resync_running(v) && !call->force) {
-		snprintf(why, WHY_BYTES, "this replica is in the middle of a resync from node %s; wait for its end, promote "
-			 "another node, or go back to LSN %llu with --force", v->meta.resync.source,
-			 (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		snprintf(why, WHY_BYTES,
+			 "this replica is in the middle of a resync from node %s; wait for its end, promote "
+			 "another node, or go back to LSN %llu with --force",
+			 v->meta.resync.source, (unsigned long long)from_le64(v->sink.slot->header.lsn));
 		return -EPERM;
 	}
 	for (unsigned i = 0; i < v->peer_count; i++) {
@@ -200,7 +202,8 @@ static int promote_refusal(struct volume *v, const struct volume_call *call, cha
 		}
 		if (!call->force && peer_connected(p) && (p->rewind || p->state == PEER_SPLIT)) {
 			snprintf(why, WHY_BYTES,
-				 "node %s has a history of its own; see: holdfast status %s; --force would make a split brain",
+				 "node %s has a history of its own; see: holdfast status %s; --force would make a "
+				 "split brain",
 				 name, v->config.name);
 			return -EPERM;
 		}

@@ -37,6 +37,7 @@ static void peer_status(struct volume *v, const struct peer *p, struct volume_pe
 	out->bytes_received = p->bytes_received;
 	lag_of(v, p, out);
 	resync_source_status(p, &out->resync);
+	verify_peer_status(v, (unsigned)(p - v->peers), out);
 }
 
 static void waiting_for(struct volume *v, char out[WHY_BYTES])
@@ -109,6 +110,7 @@ void volume_status(struct volume *v, struct volume_status *out)
 	}
 	out->lsn_floor = v->journal.floor;
 	resync_sink_status(v, out);
+	verify_status(v, &out->verify);
 	divergences(v, out);
 	waiting_for(v, out->waiting_for);
 	for (unsigned i = 0; i < v->peer_count; i++)

@@ -66,7 +66,7 @@ void volume_free(struct volume *v);
 struct volume_call {
 	void (*done)(struct volume_call *call, int result);	/* 0 or -errno */
 	bool force;			/* promote, failover, demote: as their texts below say */
-	bool dry_run;			/* failover, switchover, resolve: change nothing, say in @why what would happen */
+	bool dry_run; /* failover, switchover, resolve: change nothing, say in @why what would happen */
 	bool repair;			/* verify: blocks that differ are sent anew */
 	char node[NAME_BYTES];		/* switchover: who becomes primary (may be ourselves); resolve: whom to keep;
 					 * verify: only this peer, "" = all */
@@ -97,11 +97,11 @@ void volume_demote(struct volume *v, struct volume_call *call);
 /* Hand the primary role to @node with nothing lost; may be called on the primary or on @node. -EAGAIN
  * when @node lacks something: the sentence says how much. */
 void volume_switchover(struct volume *v, struct volume_call *call);
-/* End a split brain: call->node's history is kept. On the node that is kept: every peer that is in split brain with it is
- * told so. On another node: it gives up its own history for that of call->node. Nothing is lost: what is given up
- * becomes a divergence of the node that gives it up. Goes on in the background; @why says what. -ENOENT no such node;
- * -EPERM there is no split brain with it; -ENOTCONN it is not connected. With dry_run @why says what each side wrote
- * since the fork. */
+/* End a split brain: call->node's history is kept. On the node that is kept: every peer that is in split brain with
+ * it is told so. On another node: it gives up its own history for that of call->node. Nothing is lost: what is
+ * given up becomes a divergence of the node that gives it up. Goes on in the background; @why says what. -ENOENT no
+ * such node; -EPERM there is no split brain with it; -ENOTCONN it is not connected. With dry_run @why says what
+ * each side wrote since the fork. */
 void volume_resolve(struct volume *v, struct volume_call *call);
 /* Drop divergence call->id for good. -ENOENT; -EBUSY when a resync needs it just now. */
 void volume_divergence_drop(struct volume *v, struct volume_call *call);
@@ -162,13 +162,14 @@ struct volume_resync_status {
 struct volume_divergence_status {
 	uint64_t id;
 	unsigned slot;			/* which file of undo */
-	bool recording;			/* false: its bound was reached at LSN `partial`; later changes are not undone in it */
+	bool recording; /* false: its bound was reached at LSN `partial`; later changes are not undone in it */
 	uint64_t fork, end;		/* LSN range of the records */
 	uint64_t partial;
 	uint64_t epoch_number;		/* of the last epoch of that side */
 	char epoch_node[NAME_BYTES];	/* its primary */
 	char source[NAME_BYTES];	/* whose history was taken instead */
-	uint64_t taken_ns, first_ns, last_ns;	/* wall clock: when set aside; of the first and last record, 0 = not known */
+	uint64_t taken_ns, first_ns,
+		last_ns; /* wall clock: when set aside; of the first and last record, 0 = not known */
 	uint64_t blocks, bytes;		/* that the records changed; of data in them */
 	uint64_t blocks_kept;		/* blocks in the file: those, and what was overwritten since */
 };

@@ -12,11 +12,15 @@ static const struct geometry geometry = {
 	.segment_bytes = 64 << 10, .journal_block = 512, .node = "a",
 };
 
+enum { BLOCKS = FRAME_HELLO_MAX / BLOCK_BYTES - 1 };	/* of one frame, with this geometry */
+
 /* The fixed part of each type, its tail's unit and longest tail. */
 static const struct shape { enum frame_type type; uint32_t fixed, unit, tail_max; } shapes[] = {
-	{ FRAME_HELLO, 232, 120, HISTORY_MAX * 120 }, { FRAME_START, 24, 0, 0 }, { FRAME_LOG, 32, 8, 8192 },
-	{ FRAME_ACK, 40, 0, 0 }, { FRAME_PING, 24, 0, 0 }, { FRAME_ROLE, 40, 8, FRAME_TEXT_MAX },
-	{ FRAME_ERROR, 16, 8, FRAME_TEXT_MAX },
+	{ FRAME_HELLO, 232, 120, HISTORY_MAX * 120 }, { FRAME_START, 24, 0, 0 }, { FRAME_LOG, 40, 8, 8192 },
+	{ FRAME_ACK, 40, 0, 0 }, { FRAME_PING, 32, 0, 0 }, { FRAME_ROLE, 40, 8, FRAME_TEXT_MAX },
+	{ FRAME_ERROR, 16, 8, FRAME_TEXT_MAX }, { FRAME_VERIFY, 32, 16, BLOCKS * 16 },
+	{ FRAME_REPAIR, 32, BLOCK_BYTES, BLOCKS * BLOCK_BYTES }, { FRAME_VERIFIED, 24, 0, 0 },
+	{ FRAME_FETCH, 24, 0, 0 }, { FRAME_FETCHED, 32, BLOCK_BYTES, BLOCK_BYTES },
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -34,12 +38,18 @@ static void frame_parts_have_the_sizes_of_the_wire(void **state)
 	(void)state;
 	assert_int_equal(sizeof(struct frame_hello), 232);
 	assert_int_equal(sizeof(struct frame_start), 24);
-	assert_int_equal(sizeof(struct frame_log), 32);
+	assert_int_equal(sizeof(struct frame_log), 40);
 	assert_int_equal(sizeof(struct frame_ack), 40);
-	assert_int_equal(sizeof(struct frame_ping), 24);
+	assert_int_equal(sizeof(struct frame_ping), 32);
 	assert_int_equal(sizeof(struct frame_role), 40);
 	assert_int_equal(sizeof(struct frame_error), 16);
+	assert_int_equal(sizeof(struct frame_verify), 32);
+	assert_int_equal(sizeof(struct frame_repair), 32);
+	assert_int_equal(sizeof(struct frame_verified), 24);
+	assert_int_equal(sizeof(struct frame_fetch), 24);
+	assert_int_equal(sizeof(struct frame_fetched), 32);
 	assert_int_equal(frame_log_max(&geometry), 8192);
+	assert_int_equal(frame_blocks_max(&geometry), BLOCKS);
 	assert_int_equal(frame_bytes_max(&geometry), FRAME_HELLO_MAX);
 }
 
@@ -177,6 +187,72 @@ static void hello_check_names_the_field(void **state)
 #undef ROW
 }
 
+/* ---- VERIFY and its like ---- */
+
+struct verify_frame {
+	struct frame_header header;
+	union {
+		struct frame_verify verify;
+		struct frame_repair repair;
+		struct frame_verified verified;
+		struct frame_fetch fetch;
+		struct frame_fetched fetched;
+	};
+	uint8_t tail[2 * BLOCK_BYTES];
+};
+
+static void verify_check_names_the_field(void **state)
+{
+	static struct verify_frame f;
+	const char *field = "";
+	uint64_t all = geometry.volume_bytes / BLOCK_BYTES;
+
+	(void)state;
+#define GOOD(kind, which, tail_bytes, ...) \
+	do { \
+		f.kind = (struct frame_##kind){ __VA_ARGS__ }; \
+		f.header.type = to_le16(which); \
+		f.header.length = to_le32(sizeof f.kind + (tail_bytes)); \
+		assert_int_equal(frame_verify_check(&f.header, &geometry, &field), 0); \
+		assert_null(field); \
+	} while (0)
+#define ROW(kind, which, tail_bytes, name, ...) \
+	do { \
+		f.kind = (struct frame_##kind){ __VA_ARGS__ }; \
+		f.header.type = to_le16(which); \
+		f.header.length = to_le32(sizeof f.kind + (tail_bytes)); \
+		assert_int_equal(frame_verify_check(&f.header, &geometry, &field), -EBADMSG); \
+		assert_string_equal(field, name); \
+	} while (0)
+	GOOD(verify, FRAME_VERIFY, 32, .first = to_le64(all - 2), .count = to_le32(2));
+	ROW(verify, FRAME_VERIFY, 0, "VERIFY count", .count = to_le32(0));
+	ROW(verify, FRAME_VERIFY, 32, "VERIFY count", .count = to_le32(3));
+	ROW(verify, FRAME_VERIFY, 16 * (BLOCKS + 1), "VERIFY count", .count = to_le32(BLOCKS + 1));
+	ROW(verify, FRAME_VERIFY, 32, "VERIFY first", .first = to_le64(all - 1), .count = to_le32(2));
+	ROW(verify, FRAME_VERIFY, 32, "VERIFY first", .first = to_le64(UINT64_MAX), .count = to_le32(2));
+	ROW(verify, FRAME_VERIFY, 16, "VERIFY lsn", .lsn = to_le64(LSN_MAX), .count = to_le32(1));
+	GOOD(repair, FRAME_REPAIR, 2 * BLOCK_BYTES, .first = to_le64(all - 4), .mask = to_le64(9));
+	ROW(repair, FRAME_REPAIR, 0, "REPAIR mask", .mask = to_le64(0));
+	ROW(repair, FRAME_REPAIR, BLOCK_BYTES, "REPAIR mask", .mask = to_le64(1ull << BLOCKS));
+	ROW(repair, FRAME_REPAIR, BLOCK_BYTES, "REPAIR length", .mask = to_le64(9));
+	ROW(repair, FRAME_REPAIR, 2 * BLOCK_BYTES, "REPAIR first", .first = to_le64(all - 3), .mask = to_le64(9));
+	ROW(repair, FRAME_REPAIR, BLOCK_BYTES, "REPAIR lsn", .lsn = to_le64(LSN_MAX), .mask = to_le64(1));
+	GOOD(verified, FRAME_VERIFIED, 0, .done = to_le32(1));
+	ROW(verified, FRAME_VERIFIED, 0, "VERIFIED done", .done = to_le32(2));
+	GOOD(fetch, FRAME_FETCH, 0, .block = to_le64(all - 1));
+	ROW(fetch, FRAME_FETCH, 0, "FETCH block or lsn", .block = to_le64(all));
+	ROW(fetch, FRAME_FETCH, 0, "FETCH block or lsn", .lsn = to_le64(LSN_MAX));
+	GOOD(fetched, FRAME_FETCHED, 0, .block = to_le64(all - 1));
+	GOOD(fetched, FRAME_FETCHED, BLOCK_BYTES, .found = to_le32(1));
+	ROW(fetched, FRAME_FETCHED, BLOCK_BYTES, "FETCHED found", .found = to_le32(0));
+	ROW(fetched, FRAME_FETCHED, 0, "FETCHED found", .found = to_le32(1));
+	ROW(fetched, FRAME_FETCHED, 2 * BLOCK_BYTES, "FETCHED found", .found = to_le32(2));
+	ROW(fetched, FRAME_FETCHED, 0, "FETCHED block", .block = to_le64(all));
+	ROW(fetched, FRAME_FETCHED, 0, "FETCHED lsn", .lsn = to_le64(LSN_MAX));
+#undef GOOD
+#undef ROW
+}
+
 static void frame_position_goes_out_and_comes_back(void **state)
 {
 	struct position at = { .lsn = 0x123456789abcdef0, .hash = { 1, 2, 3, 4, 5, 6, 7, 8, 9 } };
@@ -193,6 +269,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(frame_with_a_wrong_header_is_refused_by_field_before_its_body_is_there),
 	cmocka_unit_test(frame_with_a_bit_flipped_in_what_is_summed_is_refused),
 	cmocka_unit_test(hello_check_names_the_field),
+	cmocka_unit_test(verify_check_names_the_field),
 	cmocka_unit_test(frame_position_goes_out_and_comes_back),
 };
 TEST_GROUP(frame, tests)

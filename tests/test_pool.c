@@ -75,8 +75,9 @@ static struct rig *rig_new(uint64_t seed, uint64_t pages)
 	assert_int_equal(meta_new(&r->meta, io, r->meta_file, g, &r->history, rig_meta_moved), 0);
 	r->meta.generation = 1;
 	assert_int_equal(pool_new(&r->pool, io, r->store, g, pages, rig_loaded), 0);
-	assert_int_equal(destage_new(&r->destage, io, r->store, &r->pool, &r->journal, &r->meta, &r->undo, &r->applied, 2,
-				     rig_freed), 0);
+	assert_int_equal(destage_new(&r->destage, io, r->store, &r->pool, &r->journal, &r->meta, &r->undo,
+				     &r->applied, 2, rig_freed),
+			 0);
 	return r;
 }
 

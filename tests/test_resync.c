@@ -13,7 +13,8 @@ static struct cluster *start_random(uint64_t seed, unsigned nodes)
 	o.fall_out = true;
 	o.min_copies = 1;
 	o.commit = COMMIT_ALL;
-	o.undo_bytes = world_random_below(w, 2) ? o.volume_bytes : world_random_below(w, 64) * BLOCK_BYTES + BLOCK_BYTES;
+	o.undo_bytes =
+		world_random_below(w, 2) ? o.volume_bytes : world_random_below(w, 64) * BLOCK_BYTES + BLOCK_BYTES;
 	o.resync_checksum = world_random_below(w, 3) == 0;
 	world_free(w);
 	c = cluster_new(&o);

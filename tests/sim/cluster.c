@@ -37,9 +37,10 @@ static void node_print(const struct volume *v)
 			v->peers[i].config->name, peer_state_text(v->peers[i].state), v->peers[i].why,
 			(unsigned long long)v->peers[i].received, (unsigned long long)v->peers[i].written,
 			(unsigned long long)v->peers[i].durable, (unsigned long long)v->peers[i].applied,
-			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "", v->peers[i].give.step,
-			(unsigned long long)v->lacks.at[i].bits.count,
-			(unsigned long long)v->lacks.at[i].place->known, (unsigned long long)v->lacks.at[i].place->covers,
+			(unsigned long long)v->peers[i].cursor.at.lsn, v->peers[i].blocked ? " blocked" : "",
+			v->peers[i].give.step, (unsigned long long)v->lacks.at[i].bits.count,
+			(unsigned long long)v->lacks.at[i].place->known,
+			(unsigned long long)v->lacks.at[i].place->covers,
 			(unsigned long long)v->lacks.at[i].place->marked);
 }
 
@@ -283,7 +284,8 @@ int cluster_primary(struct cluster *c)
 
 	/* One that was failed over and does not know it yet is none, though its successor be gone. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
-		uint64_t number = cluster_is_primary(&c->nodes[i]) ? history_last_number(&c->nodes[i].volume->history) : 0;
+		uint64_t number =
+			cluster_is_primary(&c->nodes[i]) ? history_last_number(&c->nodes[i].volume->history) : 0;
 
 		if (!number || number < c->newest_number || (number == c->newest_number && primary >= 0))
 			continue;

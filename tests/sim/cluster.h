@@ -73,8 +73,8 @@ uint64_t cluster_acked(struct cluster *c);
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);
-/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops divergences
- * before they fill all slots, has one promoted when nobody is primary. */
+/* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops
+ * divergences before they fill all slots, has one promoted when nobody is primary. */
 void cluster_operate(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);

@@ -72,8 +72,10 @@ static void acked_by_any(struct node *n, uint64_t lsn, bool flushed)
 			raise(other, &other->flushed, n->branch, lsn);
 	}
 	if (have < v->config.commit_copies)
-		cluster_breach(n->cluster, "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked "
-			       "for", (unsigned long long)lsn, have, v->config.commit_copies);
+		cluster_breach(n->cluster,
+			       "P1: LSN %llu is acknowledged with %u of the named nodes having it, %u are asked "
+			       "for",
+			       (unsigned long long)lsn, have, v->config.commit_copies);
 }
 
 void cover_acked(struct node *n, uint64_t lsn, bool flushed)

@@ -31,6 +31,7 @@ struct node {
 	int open_result;
 	uint64_t open_ns;		/* world's time when it was opened */
 	bool planned_power;
+	bool rotten;			/* a test changed its store: what it shows is not looked at */
 	uint64_t solid;			/* durable in its journal when it was last seen */
 	bool force;			/* its last promotion was */
 	bool fresh;			/* its disks were replaced, and the cluster has not settled since */

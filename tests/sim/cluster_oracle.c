@@ -165,6 +165,8 @@ static void read_check(struct cluster *c, struct node *n, const struct volume_re
 	const uint8_t *have = r->buffer + r->offset % BLOCK_BYTES;
 	struct position at;
 
+	if (n->rotten)
+		return;
 	if (!path_at(n->shown, r->lsn, &at))
 		cluster_breach(c, "P2: a read of node %s is as of LSN %llu, which is no place of its log", NAME(n),
 			       (unsigned long long)r->lsn);
@@ -211,6 +213,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
+	if (n->rotten)
+		return;
 	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
 		   want);
 	if (memcmp(have, want, BLOCK_BYTES) == 0)
@@ -237,8 +241,8 @@ static void check_log(struct cluster *c, struct node *n)
 	if (n->resyncing && resync_readable(v) &&
 	    (!path_at(n->shown, from_le64(v->sink.slot->header.lsn), &at) ||
 	     memcmp(at.hash, v->sink.slot->header.hash, HASH_BYTES)))
-		cluster_breach(c, "P2: node %s shows LSN %llu during its resync, which was no place of its log", NAME(n),
-			       (unsigned long long)from_le64(v->sink.slot->header.lsn));
+		cluster_breach(c, "P2: node %s shows LSN %llu during its resync, which was no place of its log",
+			       NAME(n), (unsigned long long)from_le64(v->sink.slot->header.lsn));
 	if (!n->resyncing && !path_at(n->shown, v->applied, &at))
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is no place of its log", NAME(n),
 			       (unsigned long long)v->applied);
@@ -254,7 +258,8 @@ static void check_node(struct cluster *c, struct node *n)
 	cover_check(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
-	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && v->applied > allowed)
+	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && !n->resyncing &&
+	    v->applied > allowed)
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is not committed, or not in its journal",
 			       NAME(n), (unsigned long long)v->applied);
 	n->applied_seen = max_u64(n->applied_seen, v->applied);
