@@ -203,7 +203,9 @@ static void settle(struct volume *v)
 	if (from.lsn < v->meta.floor.lsn) {
 		const struct lack_place *place = s->peer->lack->place;
 
-		if (place->marked >= v->meta.floor.lsn && place->covers <= from.lsn)
+		/* But not one whose bits were cleared as we sent blocks: a peer that took over in the middle of that
+		 * has gone back to where it was before. */
+		if (place->marked >= v->meta.floor.lsn && place->covers <= from.lsn && !place->snapshot)
 			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
 		else
 			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
