@@ -164,6 +164,15 @@ void lack_met(struct lack *k, uint64_t lsn, bool consistent)
 	lack_learn(k, k->place->known, consistent);
 }
 
+bool lack_names(const struct lack *k, uint64_t from)
+{
+	const struct lack_place *place = k->place;
+	uint64_t floor = k->all->meta->floor.lsn;
+
+	/* What a resync has sent was cleared for it, and it may have gone back since. */
+	return from >= floor || (place->marked >= floor && place->covers <= from && !place->snapshot);
+}
+
 uint64_t lack_clears_for(struct lack *k, uint64_t snapshot)
 {
 	k->place->snapshot = snapshot;
@@ -174,7 +183,7 @@ void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct po
 {
 	k->snapshot = snapshot;
 	k->wanted = true;
-	k->marked_now = false;
+	k->marked_now = k->marking = false;
 	k->base = base;
 	k->at = *to;
 	k->all->moved(k->all);
@@ -182,7 +191,7 @@ void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct po
 
 void lack_unmark(struct lack *k)
 {
-	k->wanted = k->marked_now = false;
+	k->wanted = k->marked_now = k->marking = false;
 }
 
 void lacks_forget(struct lacks *l, const struct position *at)
@@ -306,9 +315,10 @@ static void noted(struct lacks *l)
 		for (unsigned i = 0; i < l->count; i++) {
 			struct lack *k = &l->at[i];
 
-			if (!(l->mask & 1u << i) || !k->wanted)
+			/* It may have asked anew since, for more. */
+			if (!(l->mask & 1u << i) || !k->marking)
 				continue;
-			k->wanted = false;
+			k->wanted = k->marking = false;
 			k->marked_now = true;
 			k->at = l->to;
 		}
@@ -344,6 +354,7 @@ static void mark_start(struct lacks *l, unsigned i)
 	if ((k->base < floor && !(place->marked >= floor && place->covers <= k->base)) ||
 	    (place->snapshot && place->snapshot != k->snapshot))
 		bitmap_set(&k->bits, 0, k->bits.bits);
+	k->marking = true;
 	l->mask = 1u << i;
 	l->for_floor = false;
 	k->from = k->base;

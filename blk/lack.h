@@ -42,6 +42,7 @@ struct lack {
 	struct bitmap bits;
 	bool stranger;			/* it had no place in meta: its bits are made when they are loaded */
 	bool wanted;			/* lack_mark() was asked for */
+	bool marking;			/* and the walk under way is for it */
 	bool marked_now;		/* and is done: `at` */
 	uint64_t base, snapshot;
 	struct position at;		/* up to here; once it is done: it was up to here */
@@ -96,6 +97,8 @@ void lack_learn(struct lack *k, uint64_t lsn, bool consistent);
  * the floor, if that is higher by then), and makes them durable. k->marked_now then, k->at says where.
  * @to is the end of a batch. */
 void lack_mark(struct lack *k, uint64_t base, uint64_t snapshot, const struct position *to);
+/* Whether its bitmap names every block that was changed between @from and the floor. */
+bool lack_names(const struct lack *k, uint64_t from);
 /* Bits are about to be cleared for that replica only: done once meta has saved the ticket. */
 uint64_t lack_clears_for(struct lack *k, uint64_t snapshot);
 /* Takes lack_mark() back. */

@@ -91,8 +91,11 @@ void peer_source_lost(struct volume *v)
 	v->source = NULL;
 	v->source_want_durable = 0;
 	log_drop_open(&v->log);
-	history_truncate(&v->history, v->log.closed.lsn);
-	v->log.epoch = history_last_number(&v->history);
+	/* In a jump the history is the source's already, and the log still the old one. */
+	if (!resync_sink_moves_log(v)) {
+		history_truncate(&v->history, v->log.closed.lsn);
+		v->log.epoch = history_last_number(&v->history);
+	}
 	/* What was committed of log that we never got says nothing of what a newer epoch puts there. */
 	v->commit = min_u64(v->commit, v->log.closed.lsn);
 	resync_sink_lost(v);

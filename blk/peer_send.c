@@ -68,7 +68,7 @@ static void put_small(struct peer *p)
 		start->at = frame_position_of(&v->log.closed);
 		peer_body_end(p, FRAME_START, sizeof *start);
 	}
-	if (p->say_ack) {
+	if (p->say_ack && resync_sink_acks(v)) {
 		struct frame_ack *ack = peer_body(p);
 
 		*ack = peer_ack(v);
@@ -217,7 +217,7 @@ void peer_news(struct peer *p)
 
 	if (!p->met || p->closing)
 		return;
-	if (v->source == p) {
+	if (v->source == p && resync_sink_acks(v)) {
 		const struct frame_ack *sent = &p->ack_sent;
 		uint64_t limit = journal_limit(&v->journal);
 		bool received = from_le64(sent->received) != v->log.closed.lsn;

@@ -7,7 +7,7 @@
  *	SETTLE	all our log is in the store
  *	WALK	the blocks that we wrote behind the fork are wanted
  *	SNAPSHOT an undo slot records from here on
- *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks, then
+ *	ASK(id, base)					the id is known: go on. Else NEED the wanted blocks (REST), then
  *							mark: the bitmap names all changes up to S
  *	JUMP	our log begins anew at S		BEGIN(S); the log from S on, and between its records the
  *	RUN	blocks go to pages, log as ever		blocks of the bitmap, as of an LSN not below the log sent
@@ -52,7 +52,7 @@ struct resync_chunk {
 struct resync_sent {
 	uint64_t sequence, first, lsn, marks;
 	uint32_t count;
-	bool hashed;			/* hashes: `mask` is what was equal, once it is answered */
+	bool hashed, answered;		/* hashes: `mask` is what was equal, once it is answered */
 	uint64_t mask;
 };
 
@@ -111,6 +111,7 @@ void resync_source_status(const struct peer *p, struct volume_resync_status *out
 	X(SETTLE)	/* our log becomes durable, applied and written to the store */ \
 	X(WALK)		/* our records behind the fork: which blocks did they change? */ \
 	X(SNAPSHOT)	/* undo begins to record */ \
+	X(REST)		/* a source that does not know our resync: all that we hold goes to the store first */ \
 	X(ASK)		/* until the source says BEGIN */ \
 	X(QUIET)	/* BEGIN came: all our log is applied and in the store */ \
 	X(PARTIAL)	/* undo cannot hold what is to come: it says so first */ \
@@ -154,6 +155,7 @@ struct resync_sink {
 	uint64_t taken, hashed, differ;	/* for TAKEN */
 	struct volume_request read;	/* of our blocks, to be compared with hashes */
 	bool reading, read_over;
+	bool read_stale;		/* it was for a connection that is gone */
 	int read_result;
 	uint8_t *buffer;
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
@@ -172,6 +174,8 @@ void resync_sink_again(struct peer *p);
 void resync_sink_lost(struct volume *v);
 /* Frames of our source. -EAGAIN: it has to wait, and is given again next turn. -EBADMSG: @field is wrong. */
 MUST_CHECK int resync_sink_frame(struct peer *p, const struct frame_header *header, const char **field);
+/* Whether the source may be told how far our log is: it is the log that the source knows. */
+bool resync_sink_acks(const struct volume *v);
 /* Whether log and blocks have to wait for a step of ours. */
 bool resync_sink_holds(const struct volume *v);
 /* Meta is told that our log begins anew elsewhere; log and journal are not there yet. */

@@ -78,6 +78,8 @@ void resync_sink_lost(struct volume *v)
 
 	s->say_ask = s->say_want = s->say_taken = s->say_finished = s->ask_anew = false;
 	s->got_count = 0;
+	s->read_over = false;
+	s->read_stale = s->reading;
 	switch (s->step) {
 	case SINK_SETTLE:
 	case SINK_WALK:
@@ -98,6 +100,7 @@ void resync_sink_lost(struct volume *v)
 			break;
 		}
 		/* fallthrough */
+	case SINK_REST:
 	case SINK_RUN:
 	case SINK_FINISH:
 		s->peer = NULL;
@@ -147,12 +150,21 @@ void resync_sink_again(struct peer *p)
 	s->ask_anew = p->rewind || !v->meta.resync.id;
 	s->rewind = p->rewind;
 	s->fork = p->fork;
-	if (s->fork.lsn < v->meta.resync.base) {
-		/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-		s->ask_anew = true;
+	if (s->ask_anew || s->fork.lsn < v->meta.resync.base) {
+		step_to(v, SINK_REST);
+		return;
 	}
 	s->say_ask = true;
+	step_to(v, SINK_ASK);
+}
+
+static void say_wants(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	s->ask_anew = s->say_want = true;
+	s->want_part = 0;
+	s->want_next = 0;
 	step_to(v, SINK_ASK);
 }
 
@@ -172,6 +184,45 @@ static bool settled(struct volume *v)
 }
 
 static void snapshot(struct volume *v);
+
+/* What the snapshot holds of our own history goes with it: it becomes a divergence when the resync is over. */
+static void keep_snapshot(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+	struct undo_header *h = &s->slot->header;
+
+	h->base = to_le64(s->fork.lsn);
+	if (from_le64(h->partial)) {
+		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo could "
+		    "not keep what they had written here", v->config.name, s->peer->config->name,
+		    (unsigned long long)s->fork.lsn, (unsigned long long)from_le64(h->lsn));
+	} else {
+		h->keep = to_le32(1);
+		h->blocks = to_le64(s->slot->want.count);
+		memset(h->source, 0, NAME_BYTES);
+		memcpy(h->source, s->peer->config->name, strlen(s->peer->config->name));
+	}
+	undo_describe(s->slot);
+}
+
+/* What undo noted is what differs from the snapshot only once everything is in the store: pages that are still to be
+ * written, of another source's blocks and log, would change more of it after we have said what we want. */
+static void rest(struct volume *v)
+{
+	struct resync_sink *s = &v->sink;
+
+	if (!settled(v) || !undo_idle(&v->undo))
+		return;
+	/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
+	if (s->fork.lsn < v->meta.resync.base && s->slot->want.count < s->slot->want.bits)
+		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+	if (bitmap_save(&s->slot->want) > s->slot->want.saved)
+		return;
+	if (s->fork.lsn < from_le64(s->slot->header.base))
+		keep_snapshot(v);
+	else
+		say_wants(v);
+}
 
 static void settle(struct volume *v)
 {
@@ -201,9 +252,7 @@ static void settle(struct volume *v)
 	}
 	/* Where the journal does not reach back to the fork, the peer's bitmap does. */
 	if (from.lsn < v->meta.floor.lsn) {
-		const struct lack_place *place = s->peer->lack->place;
-
-		if (place->marked >= v->meta.floor.lsn && place->covers <= from.lsn)
+		if (lack_names(s->peer->lack, from.lsn))
 			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
 		else
 			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
@@ -289,10 +338,7 @@ static void snapshot_taken(struct volume *v)
 		give_up(v, NULL);
 		return;
 	}
-	s->ask_anew = s->say_want = true;
-	s->want_part = 0;
-	s->want_next = 0;
-	step_to(v, SINK_ASK);
+	say_wants(v);
 }
 
 /* ---- the jump ---- */
@@ -450,7 +496,8 @@ static void read_done(struct volume_request *request, int result)
 	struct volume *v = request->volume;
 
 	v->sink.reading = false;
-	v->sink.read_over = true;
+	v->sink.read_over = !v->sink.read_stale;
+	v->sink.read_stale = false;
 	v->sink.read_result = result;
 	volume_turn_soon(v);
 }
@@ -516,13 +563,15 @@ static int take_need(struct peer *p, const struct frame_need *need, const char *
 	struct resync_sink *s = &v->sink;
 
 	if (from_le32(need->what) == NEED_WANT && s->step == SINK_ASK) {
-		s->ask_anew = s->say_want = true;
-		s->want_part = 0;
-		s->want_next = 0;
+		if (v->meta.resync.running)
+			step_to(v, SINK_REST);
+		else
+			say_wants(v);
 	} else if (from_le32(need->what) == NEED_RESYNC && (s->step == SINK_RUN || s->step == SINK_FINISH)) {
 		resync_sink_lost(v);
 		resync_sink_again(p);
-	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running) {
+	} else if (from_le32(need->what) == NEED_RESYNC && s->step == SINK_NONE && !v->meta.resync.running &&
+		   v->change.step == ROLE_STEP_NONE) {
 		log_drop_open(&v->log);
 		p->log_left = 0;
 		resync_sink_start(p);
@@ -560,6 +609,11 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 	return 0;
 }
 
+bool resync_sink_acks(const struct volume *v)
+{
+	return v->sink.step == SINK_NONE || v->sink.step >= SINK_RUN;
+}
+
 bool resync_sink_holds(const struct volume *v)
 {
 	return v->sink.step == SINK_QUIET || v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP;
@@ -575,23 +629,20 @@ static void count_durable(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 	const struct destage *d = &v->destage;
+	bool clean = d->state == DESTAGE_IDLE && !pool_dirty(&v->pool);
 
 	while (s->got_count) {
 		const struct resync_got *g = &s->got[s->got_first];
 
-		if (d->finished <= g->round || d->clean_order < g->order)
+		if (!clean && (d->finished <= g->round || d->clean_order < g->order))
 			break;
 		s->taken = g->sequence;
 		s->say_taken = true;
 		s->got_first = (s->got_first + 1) % RESYNC_WINDOW;
 		s->got_count--;
 	}
-	if (s->got_count && d->state == DESTAGE_IDLE) {
-		if (pool_dirty(&v->pool))
-			destage_start(&v->destage);
-		else		/* nothing of it is left in memory */
-			s->got[s->got_first].round = s->got[s->got_first].order = 0;
-	}
+	if (s->got_count && d->state == DESTAGE_IDLE)
+		destage_start(&v->destage);
 }
 
 static void measure(struct volume *v)
@@ -695,6 +746,12 @@ static void back_quiet(struct volume *v)
 	if (v->destage.state != DESTAGE_IDLE || journal_busy(&v->journal) || v->pool.loading_count ||
 	    v->apply.op.in_flight || v->lacks.step != LACK_IDLE || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
+	/* The last round of destage may have been too much for undo. */
+	if (!resync_readable(v)) {
+		v->destage.held = false;
+		step_to(v, SINK_NONE);
+		return;
+	}
 	pool_forget(&v->pool);
 	v->meta.resync.id = 0;
 	v->sink.ticket = meta_save(&v->meta);
@@ -775,6 +832,7 @@ void resync_sink_step(struct volume *v)
 	case SINK_SETTLE: settle(v); break;
 	case SINK_WALK: walk(v); break;
 	case SINK_SNAPSHOT: snapshot_taken(v); break;
+	case SINK_REST: rest(v); break;
 	case SINK_ASK: break;
 	case SINK_QUIET: quiet(v); break;
 	case SINK_PARTIAL: jump(v); break;

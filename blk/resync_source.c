@@ -359,10 +359,12 @@ static void answered(struct peer *p, uint64_t hashed, uint64_t differ)
 
 	for (uint32_t i = 0; i < g->window_count; i++) {
 		struct resync_sent *s = &g->window[(g->window_first + i) % RESYNC_WINDOW];
-		uint64_t all = s->count == 64 ? UINT64_MAX : (1ull << s->count) - 1;
+		uint64_t all;
 
-		if (s->sequence != hashed || !s->hashed || s->mask)
+		if (s->sequence != hashed || !s->hashed || s->answered)
 			continue;
+		all = s->count == 64 ? UINT64_MAX : (1ull << s->count) - 1;
+		s->answered = true;
 		s->mask = all & ~differ;
 		if (!(differ & all))
 			return;

@@ -644,6 +644,12 @@ void undo_stop(struct undo_slot *slot)
 	begin(slot, plan_stop, NULL);
 }
 
+void undo_describe(struct undo_slot *slot)
+{
+	CHECK(slot->kind == UNDO_RESYNC);
+	begin(slot, plan_keep, NULL);
+}
+
 void undo_end(struct undo_slot *slot)
 {
 	CHECK(slot->kind == UNDO_RESYNC);

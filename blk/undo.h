@@ -192,6 +192,8 @@ void undo_untake(struct undo_slot *slot);
  * that are copied eagerly count towards the slot's bound, but are not refused for it.
  * What an earlier life of the slot left in its file is cleaned first. */
 void undo_start(struct undo_slot *slot, bool eagerly);
+/* What its owner changed in the header of a RESYNC slot (base, keep, blocks, source): idle when that is durable. */
+void undo_describe(struct undo_slot *slot);
 /* Makes it partial, before anything overflows: what is to come is known to be too much. Idle when that is durable. */
 void undo_stop(struct undo_slot *slot);
 /* The resync is over: a DIVERGENCE if header.keep, else free, its blocks given back. Idle when that is durable. */

@@ -16,7 +16,7 @@ static uint64_t apply_target(const struct volume *v)
 	if (v->change.step == ROLE_STEP_SETTLE)
 		return v->log.closed.lsn;
 	/* Before its log begins anew, all that it holds is applied: nobody gives it to us again. */
-	if (v->sink.step == SINK_SETTLE || v->sink.step == SINK_QUIET)
+	if (v->sink.step == SINK_SETTLE || v->sink.step == SINK_REST || v->sink.step == SINK_QUIET)
 		return min_u64(v->journal.written, v->log.closed.lsn);
 	if (v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP || v->sink.step >= SINK_BACK_QUIET)
 		return v->applied;

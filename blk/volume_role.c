@@ -490,6 +490,14 @@ static void step_drain(struct volume *v)
 		change_end(v, 0, "");
 		return;
 	}
+	/* Meanwhile it may have fallen out of the journal. */
+	if (p->state != PEER_ONLINE && p->state != PEER_CATCHUP) {
+		char why[WHY_BYTES];
+
+		lacks(v, p, why);
+		change_end(v, -EAGAIN, why);
+		return;
+	}
 	if (p->durable < v->log.closed.lsn)
 		return;
 	v->change.number = max_u64(v->meta.promised, history_last_number(&v->history)) + 1;
@@ -504,7 +512,8 @@ static void step_hand(struct volume *v)
 
 	if (v->meta.saved < v->change.ticket)
 		return;
-	if (!peer_connected(p) || p->durable < v->log.closed.lsn) {
+	if (!peer_connected(p) || p->durable < v->log.closed.lsn ||
+	    (p->state != PEER_ONLINE && p->state != PEER_CATCHUP)) {
 		change_end(v, -ENOTCONN, "the connection was lost; nothing was changed");
 		return;
 	}
@@ -667,7 +676,7 @@ static void handover_taken(struct peer *p, const struct frame_role *role)
 	struct volume_call *call = v->change.step == ROLE_STEP_WAIT && v->change.kind == CHANGE_REQUEST
 					   ? v->change.call : NULL;
 
-	if (v->role == ROLE_PRIMARY || v->source != p || at.lsn != v->log.closed.lsn ||
+	if (v->role == ROLE_PRIMARY || v->source != p || resync_running(v) || v->sink.step != SINK_NONE || at.lsn != v->log.closed.lsn ||
 	    memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
 	    (v->change.step != ROLE_STEP_NONE && v->change.kind != CHANGE_REQUEST)) {
 		say(v->io, IO_WARNING,

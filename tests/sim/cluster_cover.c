@@ -179,6 +179,9 @@ static void cover_kept(struct cluster *c, struct node *n, struct cover *cover, c
 		    cover->lsn <= from_le64(h->lsn))
 			id = from_le64(h->id);
 	}
+	/* Its log may begin anew before the epoch that it gives this up for: that comes with the log. */
+	if (id && resync_running(n->volume))
+		return;
 	forced = path_forced_apart(n->branch, cover->branch);
 	if (!id || !forced)
 		cluster_breach(c, "P1: node %s has lost LSN %llu of epoch %llu, up to which %s is acknowledged; "

@@ -171,7 +171,7 @@ static bool converged_on(const struct cluster *c, const struct node *p)
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		const struct node *n = &c->nodes[i];
 
-		if (!is_open(n) || n->resyncing)
+		if (!is_open(n) || resync_running(n->volume))
 			return false;
 		if (!same_log(n, p) || n->volume->applied != p->volume->log.end.lsn)
 			return false;
