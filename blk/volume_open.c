@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A replica's start and stop.
  *
+ *	sync meta	what a killed daemon wrote last may only be in a cache, and all that follows relies on it
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
@@ -568,13 +569,28 @@ void volume_open_step(struct volume *v)
 		open_done(v);
 }
 
+static void meta_synced(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result < 0) {
+		snprintf(v->opening->why, WHY_BYTES, "meta: a sync failed (%s); check the disk",
+			 strerrordesc_np((int)-result));
+		open_refuse(v, (int)result);
+		return;
+	}
+	open_read(v, OPEN_READ_META, v->config.meta, 0, META_BYTES);
+}
+
 void volume_open(struct volume *v, struct volume_call *call)
 {
 	CHECK(v->state == VOLUME_NEW);
 	v->state = VOLUME_OPENING;
 	v->opening = call;
 	call->why[0] = 0;
-	open_read(v, OPEN_READ_META, v->config.meta, 0, META_BYTES);
+	v->open_step = OPEN_SYNC_META;
+	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.meta, .done = meta_synced };
+	v->io->submit(v->io, &v->open_op);
 }
 
 /* ---- close ------------------------------------------------------------------------------------------ */

@@ -38,6 +38,7 @@ enum volume_state {
 };
 
 enum open_step {
+	OPEN_SYNC_META,
 	OPEN_READ_META,
 	OPEN_READ_HEADER,
 	OPEN_READ_JOURNAL_END,

@@ -151,15 +151,21 @@ static void requests_that_come_while_it_closes_do_not_disturb_it(void **state)
 static void what_an_open_finds_survives_the_next_loss_of_power(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 20; seed++) {
+	for (uint64_t seed = 1; seed <= 40; seed++) {
 		struct cluster_options o = options_of(1, MODE_A);
+		struct disk_fault fault = { .kinds = 1u << IO_SYNC, .error = -EIO, .count = 1 };
 		struct cluster *c;
 		uint64_t end;
 
 		o.seed = seed;
 		c = start(&o);
+		/* What a failed sync has lost can still be read, until the power goes. */
+		if (seed % 2)
+			machine_disk_fail(cluster_machine(c, 0), cluster_disk(c, 0, 'j'), &fault);
 		for (unsigned i = 0; i < 10; i++)
 			write_now(c, 0, i * 4096, 4096, (int)i);
+		for (unsigned i = 0; seed % 2 && i < 100 && !cluster_volume(c, 0)->failed; i++)
+			cluster_run_for(c, 10 * MILLISECONDS);
 		cluster_crash(c, 0, false);
 		cluster_up(c, 0);
 		while (cluster_open_result(c, 0) == 1)
@@ -172,6 +178,34 @@ static void what_an_open_finds_survives_the_next_loss_of_power(void **state)
 		assert_true(cluster_volume(c, 0)->log.end.lsn >= end);
 		cluster_free(c);
 	}
+}
+
+static void what_an_open_reads_in_meta_is_durable(void **state)
+{
+	unsigned played = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct cluster_options o = options_of(1, MODE_A);
+		struct cluster *c;
+		const uint8_t *meta, *durable;
+
+		o.seed = seed;
+		c = start(&o);
+		meta = machine_disk_data(cluster_machine(c, 0), cluster_disk(c, 0, 'm'));
+		durable = machine_disk_durable(cluster_machine(c, 0), cluster_disk(c, 0, 'm'));
+		cluster_load(c, 20);
+		while (!cluster_volume(c, 0)->meta.op.in_flight)
+			cluster_step(c);
+		cluster_crash(c, 0, false);
+		played += memcmp(meta, durable, META_BYTES) != 0;
+		cluster_up(c, 0);
+		while (cluster_open_result(c, 0) == 1)
+			cluster_step(c);
+		assert_memory_equal(meta, durable, META_BYTES);
+		cluster_free(c);
+	}
+	assert_in_range(played, 10, 100);
 }
 
 static void an_open_that_cannot_listen_is_refused(void **state)
@@ -242,6 +276,40 @@ static void an_open_that_fails_while_it_destages_waits_for_that_and_ends(void **
 	cluster_free(c);
 }
 
+/* A journal write takes 4 MiB at most, and may end anywhere: in the middle of a record that is committed by then. */
+static void a_secondary_whose_journal_lags_shows_whole_records(void **state)
+{
+	struct disk_timing slow = { 500 * MILLISECONDS, 500 * MILLISECONDS, 0, 0 };
+	struct cluster_options o = options_of(2, MODE_A);
+	struct asked *writes[120];
+	unsigned split = 0;
+	struct cluster *c;
+	struct volume *b;
+
+	(void)state;
+	o.memory_bytes = 128 << 20;
+	o.volume_bytes = 16 << 20;
+	o.journal_bytes = 64 << 20;
+	o.segment_bytes = 8 << 20;	/* a write ends at its segment, too */
+	c = start(&o);
+	b = cluster_volume(c, 1);
+	machine_disk_set_timing(cluster_machine(c, 1), cluster_disk(c, 1, 'j'), &slow);
+	for (unsigned i = 0; i < 120; i++)
+		writes[i] = ask(c, 0, VOLUME_WRITE, i * 100000, 70000 + i * 8, (int)i, 0);
+	for (unsigned i = 0; i < 20000 && !split; i++) {
+		struct position at;
+
+		cluster_step(c);
+		split = b->journal.written < b->commit && !path_at(c->nodes[1].branch, b->journal.written, &at);
+	}
+	assert_true(split);
+	assert_true(b->applied <= b->journal.written);
+	cluster_converge(c);
+	for (unsigned i = 0; i < 120; i++)
+		asked_free(writes[i]);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_secondary_whose_journal_fills_before_the_commit_is_known_goes_on),
 	cmocka_unit_test(a_secondary_whose_disk_fails_does_not_hold_up_the_primary),
@@ -250,8 +318,10 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(an_open_that_finds_the_store_full_goes_on_when_there_is_space),
 	cmocka_unit_test(requests_that_come_while_it_closes_do_not_disturb_it),
 	cmocka_unit_test(what_an_open_finds_survives_the_next_loss_of_power),
+	cmocka_unit_test(what_an_open_reads_in_meta_is_durable),
 	cmocka_unit_test(an_open_that_cannot_listen_is_refused),
 	cmocka_unit_test(an_open_whose_replay_cannot_read_the_store_is_refused),
+	cmocka_unit_test(a_secondary_whose_journal_lags_shows_whole_records),
 	cmocka_unit_test(an_open_that_fails_while_it_destages_waits_for_that_and_ends),
 };
 TEST_GROUP(adversary_disk, tests)

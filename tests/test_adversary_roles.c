@@ -199,6 +199,92 @@ static void who_steps_down_lets_its_followers_go(void **state)
 
 /* ---- back-pressure ---- */
 
+/* The epoch's record is here, the pad behind it is not: what such a batch says never happened. */
+static void an_epoch_whose_batch_is_cut_off_is_forgotten(void **state)
+{
+	unsigned played = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 100; seed++) {
+		struct cluster_options o = options_of(2, MODE_A);
+		struct volume_call call = { .done = closed, .node = "a" };
+		struct cluster *c;
+		const struct volume *b;
+
+		o.seed = seed;
+		c = start(&o);
+		b = cluster_volume(c, 1);
+		assert_int_equal(cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 10 * SECONDS), 0);
+		cluster_run_for(c, 2 * SECONDS);
+		assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
+		for (unsigned i = 0; i < 10000 && history_last_number(&b->history) == 1; i++)
+			cluster_step(c);
+		/* What came is cut up anyhow; of the rest nothing is read any more. */
+		volume_reconnect(cluster_volume(c, 1), &call);
+		assert_null(b->source);
+		assert_true(from_le64(history_last(&b->history)->start) < b->log.closed.lsn);
+		played += history_last_number(&b->history) == 1;
+		cluster_converge(c);
+		cluster_free(c);
+	}
+	assert_in_range(played, 1, 99);
+}
+
+static void power_loss(struct cluster *c, unsigned node)
+{
+	cluster_crash(c, node, true);
+	cluster_up(c, node);
+	while (cluster_open_result(c, node) == 1)
+		cluster_step(c);
+	assert_int_equal(cluster_open_result(c, node), 0);
+}
+
+/* Meta may know an epoch that the power took from the journal; later another one stands in its place. */
+static void an_epoch_that_only_meta_knows_is_forgotten(void **state)
+{
+	struct disk_timing slow = { 60 * SECONDS, 60 * SECONDS, 0, 0 }, fast = { 20000, 90000, 0, 0 };
+	unsigned played = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct cluster_options o = options_of(2, MODE_C);
+		struct volume_call call = { .done = closed };
+		struct cluster *c;
+		uint64_t ticket;
+
+		o.seed = seed;
+		c = start(&o);
+		assert_int_equal(cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 10 * SECONDS), 0);
+		cluster_run_for(c, 2 * SECONDS);
+		machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'j'), &slow);
+		volume_promote(cluster_volume(c, 0), &call);
+		while (history_last_number(&cluster_volume(c, 0)->history) < 2)
+			cluster_step(c);
+		ticket = meta_save(&cluster_volume(c, 0)->meta);	/* as a destage that ends just now */
+		while (cluster_volume(c, 0)->meta.saved < ticket)
+			cluster_step(c);
+		machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'j'), &fast);
+		power_loss(c, 0);
+		if (cluster_volume(c, 0)->history.count == 1) {
+			/* From here on its meta does not get to disk. */
+			machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'm'), &slow);
+			world_cut_both(cluster_world(c), cluster_machine(c, 0), cluster_machine(c, 1), true);
+			cluster_run_for(c, 3 * SECONDS);
+			assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 10 * SECONDS), 0);
+			world_heal(cluster_world(c));
+			cluster_run_for(c, 5 * SECONDS);
+			assert_true(cluster_volume(c, 0)->history.count == 2);
+			machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'm'), &fast);
+			power_loss(c, 0);
+			assert_true(cluster_volume(c, 0)->history.count == 2);
+			played++;
+		}
+		cluster_converge(c);
+		cluster_free(c);
+	}
+	assert_in_range(played, 1, 20);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
 	cmocka_unit_test(a_promise_survives_the_loss_of_power_that_follows_it),
@@ -207,5 +293,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(who_hands_over_has_promised_durably),
 	cmocka_unit_test(after_a_switchover_every_node_follows_the_new_primary),
 	cmocka_unit_test(who_steps_down_lets_its_followers_go),
+	cmocka_unit_test(an_epoch_whose_batch_is_cut_off_is_forgotten),
+	cmocka_unit_test(an_epoch_that_only_meta_knows_is_forgotten),
 };
 TEST_GROUP(adversary_roles, tests)

@@ -416,15 +416,31 @@ static void recovery_takes_another_volumes_record_for_the_end_of_the_log(void **
 	rig_free(r);
 }
 
+/* As when the power goes before the tick at which meta learns how far the journal is durable. */
+static void meta_forgets_durable(struct rig *r)
+{
+	static struct history history;
+	static uint8_t slot[META_SLOT_BYTES];
+	struct meta m = { .geometry = &r->config.geometry, .history = &history };
+	char why[WHY_BYTES];
+
+	assert_int_equal(meta_load(&m, machine_disk_data(r->machine, r->config.meta), why), 0);
+	m.durable = 0;
+	meta_encode(&m, m.generation, slot);
+	machine_disk_write_now(r->machine, r->config.meta, m.generation % 2 * META_SLOT_BYTES, slot, sizeof slot);
+}
+
 static void recovery_refuses_a_log_that_ends_below_what_the_store_may_hold(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 8; i++) {
 		struct rig *r = rig_killed_below_reach();
 		struct position at = tail_of(r), wrong = at;
 		uint8_t zeros[512] = { 0 }, rot = 0x42;
 
-		switch (i) {
+		if (i >= 4)
+			meta_forgets_durable(r);
+		switch (i % 4) {
 		case 0:		/* torn */
 			rig_plant(r, at.lsn + 100, &rot, 1);
 			break;
@@ -541,13 +557,14 @@ static void recovery_refuses_a_config_of_another_size_or_node(void **state)
 static void recovery_refuses_when_a_disk_cannot_be_read_or_synced(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 5; i++) {
 		struct rig *r = rig_killed(512);
-		struct disk_fault fault = { .kinds = i == 3 ? 1u << IO_SYNC : 1u << IO_READ, .error = -EIO,
+		struct disk_fault fault = { .kinds = i >= 3 ? 1u << IO_SYNC : 1u << IO_READ, .error = -EIO,
 					    .after = i == 2 };
+		bool meta = i == 0 || i == 4;
 
-		machine_disk_fail(r->machine, i ? r->config.journal : r->config.meta, &fault);
-		assert_refused(r, i ? "journal:" : "meta:", "failed");
+		machine_disk_fail(r->machine, meta ? r->config.meta : r->config.journal, &fault);
+		assert_refused(r, meta ? "meta:" : "journal:", "failed");
 		rig_free(r);
 	}
 }

@@ -208,8 +208,10 @@ enum replication_mode cluster_mode(const struct cluster *c, unsigned node, unsig
 void cluster_up(struct cluster *c, unsigned node)
 {
 	struct node *n = &c->nodes[node];
+	uint64_t peers = c->options.nodes << 20;	/* for their buffers */
 	struct volume_config config = {
-		.geometry = geometry_of(c, node), .name = "v", .memory_bytes = (6 << 20) + (c->options.nodes << 20),
+		.geometry = geometry_of(c, node), .name = "v",
+		.memory_bytes = c->options.memory_bytes ? c->options.memory_bytes : (6 << 20) + peers,
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
 		.store = n->disks[0], .journal = n->disks[1], .meta = n->disks[2], .bitmap = n->disks[3],
 		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
@@ -284,8 +286,8 @@ int cluster_primary(struct cluster *c)
 
 	/* One that was failed over and does not know it yet is none, though its successor be gone. */
 	for (unsigned i = 0; i < c->options.nodes; i++) {
-		uint64_t number =
-			cluster_is_primary(&c->nodes[i]) ? history_last_number(&c->nodes[i].volume->history) : 0;
+		const struct node *n = &c->nodes[i];
+		uint64_t number = cluster_is_primary(n) ? history_last_number(&n->volume->history) : 0;
 
 		if (!number || number < c->newest_number || (number == c->newest_number && primary >= 0))
 			continue;

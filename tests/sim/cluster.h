@@ -31,6 +31,7 @@ struct cluster_options {
 	uint32_t journal_block;		/* 512 or 4096 */
 	uint64_t volume_bytes, journal_bytes;
 	uint32_t segment_bytes;
+	uint64_t memory_bytes;		/* 0: as little as is fun, some 600 pages of pool */
 	uint64_t undo_bytes;		/* as of volume_config */
 	bool resync_checksum;
 	enum split_policy split_policy;

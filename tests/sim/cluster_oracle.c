@@ -4,8 +4,9 @@
  *	follow		the epochs of a node's history: one that nobody knew is a new branch
  *	grow		a branch takes the records that its primary has appended
  *	opened		a new primary: P1 (cover_epoch), P5
- * and every few events, of each node: its log is the path that its history names; it shows no more than it may; a
- * block drawn by chance holds what the path makes of it. */
+ * and every few events, of each node: its log is the path that its history names; what it believes to be durable is,
+ * and the store is given no more than that; it shows no more than it may; a block drawn by chance holds what the path
+ * makes of it. */
 #include <string.h>
 
 #include "cluster_inside.h"
@@ -97,13 +98,15 @@ static void grow(struct cluster *c, struct node *n)
 /* ---- opened ---- */
 
 /* What its meta would say after a loss of power. */
-static uint64_t promised_durably(struct node *n)
+static struct meta durable_meta(const struct node *n)
 {
 	static struct history history;
 	struct meta m = { .geometry = &n->volume->geometry, .history = &history };
 	char why[WHY_BYTES];
 
-	return meta_load(&m, machine_disk_durable(n->machine, n->disks[2]), why) ? 0 : m.promised;
+	if (meta_load(&m, machine_disk_durable(n->machine, n->disks[2]), why))
+		m = (struct meta){ 0 };
+	return m;
 }
 
 static void opened(struct cluster *c, struct node *n)
@@ -113,7 +116,7 @@ static void opened(struct cluster *c, struct node *n)
 	n->primary_of = n->branch;
 	if (strcmp(n->branch->epoch.node, n->volume->geometry.node))
 		cluster_breach(c, "P5: node %s is primary in epoch %llu, which is not its own", NAME(n), number);
-	if (promised_durably(n) < number)
+	if (durable_meta(n).promised < number)
 		cluster_breach(c, "P5: node %s opens epoch %llu, and has not promised so durably", NAME(n), number);
 	if (n->volume->journal.durable <= n->branch->start)
 		cluster_breach(c, "P5: node %s is primary and the record of its epoch %llu is not durable", NAME(n),
@@ -248,6 +251,43 @@ static void check_log(struct cluster *c, struct node *n)
 			       (unsigned long long)v->applied);
 }
 
+/* A record drawn by chance, of those that are durable and not overwritten. */
+static void check_journal(struct cluster *c, struct node *n, uint64_t from, uint64_t to)
+{
+	const struct record_header *r = path_record(n->branch, from + world_random_below(c->world, to - from));
+	const uint8_t *durable = machine_disk_durable(n->machine, n->disks[1]);
+
+	if (r && from_le64(r->lsn) >= from && from_le64(r->lsn) + record_length(r) <= to &&
+	    memcmp(durable + journal_place(&n->volume->geometry, from_le64(r->lsn)), r, record_wire_length(r)))
+		cluster_breach(c, "P1: node %s takes its journal from LSN %llu to %llu for durable; the record at %llu "
+			       "is not", NAME(n), (unsigned long long)from, (unsigned long long)to,
+			       (unsigned long long)from_le64(r->lsn));
+}
+
+/* What a node believes of its own disks is true, whenever the power goes. */
+static void check_disks(struct cluster *c, struct node *n)
+{
+	const struct volume *v = n->volume;
+	struct meta meta = durable_meta(n);
+
+	if (v->journal.tail > meta.tail.lsn)
+		cluster_breach(c, "P1: node %s gives its journal up to LSN %llu back; a replay would begin at %llu",
+			       NAME(n), (unsigned long long)v->journal.tail, (unsigned long long)meta.tail.lsn);
+	if (v->meta.saved_reach > meta.reach)
+		cluster_breach(c, "P2: node %s takes reach %llu for durable; it is %llu", NAME(n),
+			       (unsigned long long)v->meta.saved_reach, (unsigned long long)meta.reach);
+	for (uint32_t i = 0; i < v->destage.stage_count; i++) {
+		const struct destage_stage *s = &v->destage.stages[i];
+
+		if (s->op.in_flight && (s->lsn > meta.reach || s->lsn > v->journal.durable))
+			cluster_breach(c, "P2: node %s gives its store LSN %llu; reach is %llu, its journal durable up "
+				       "to %llu", NAME(n), (unsigned long long)s->lsn, (unsigned long long)meta.reach,
+				       (unsigned long long)v->journal.durable);
+	}
+	if (v->journal.durable > meta.tail.lsn)
+		check_journal(c, n, meta.tail.lsn, v->journal.durable);
+}
+
 static void check_node(struct cluster *c, struct node *n)
 {
 	struct volume *v = n->volume;
@@ -256,6 +296,8 @@ static void check_node(struct cluster *c, struct node *n)
 	look_for_resync(n);
 	check_log(c, n);
 	cover_check(c, n);
+	if (!v->failed)
+		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
 	if (v->role == ROLE_SECONDARY && !v->failed && v->change.step == ROLE_STEP_NONE && !n->resyncing &&

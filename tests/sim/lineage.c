@@ -171,6 +171,15 @@ bool path_at(const struct branch *b, uint64_t lsn, struct position *at)
 	return true;
 }
 
+const struct record_header *path_record(const struct branch *b, uint64_t lsn)
+{
+	uint64_t i;
+
+	b = path_branch(b, lsn + 1);
+	i = b ? entries_below(b, lsn) : 0;
+	return b && i < b->count ? b->entries[i].record : NULL;
+}
+
 bool path_holds(const struct branch *log, uint64_t end, const struct branch *b, uint64_t lsn)
 {
 	return lsn <= end && path_branch(log, lsn) == path_branch(b, lsn);

@@ -43,6 +43,8 @@ struct position branch_end(const struct branch *b);
 
 /* Whether the path to @b (NULL: nothing but LSN 0) has a record that ends at @lsn; *at is the position there then. */
 bool path_at(const struct branch *b, uint64_t lsn, struct position *at);
+/* The record of the path that has the byte at @lsn; NULL when there is none. */
+const struct record_header *path_record(const struct branch *b, uint64_t lsn);
 /* Whether a log that is @log up to @end has all that the path to @b has up to @lsn. */
 bool path_holds(const struct branch *log, uint64_t end, const struct branch *b, uint64_t lsn);
 /* Whether one of the two epochs that begin where the paths to @a and @b part was opened by force. */
