@@ -193,8 +193,8 @@ static void keep_snapshot(struct volume *v)
 
 	h->base = to_le64(s->fork.lsn);
 	if (from_le64(h->partial)) {
-		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo could "
-		    "not keep what they had written here", v->config.name, s->peer->config->name,
+		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo "
+		    "could not keep what they had written here", v->config.name, s->peer->config->name,
 		    (unsigned long long)s->fork.lsn, (unsigned long long)from_le64(h->lsn));
 	} else {
 		h->keep = to_le32(1);

@@ -209,8 +209,8 @@ static int resolve(struct volume *v, struct volume_call *call)
 			continue;
 		}
 		if (named && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
-			snprintf(call->why, WHY_BYTES, "all slots of undo hold divergences, so what this node wrote could not "
-				 "be set aside; see: holdfast divergence %s list, and drop one", v->config.name);
+			snprintf(call->why, WHY_BYTES, "all slots of undo hold divergences, so what this node wrote could "
+				 "not be set aside; see: holdfast divergence %s list, and drop one", v->config.name);
 			return -EBUSY;
 		}
 		p->split.keep = self;
