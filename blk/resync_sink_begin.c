@@ -124,14 +124,10 @@ void resync_settle(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 	struct position from = s->fork;
-	unsigned used = 0;
 
 	if (!resync_settled(v) || !undo_idle(&v->undo))
 		return;
-	for (unsigned i = 0; i < UNDO_SLOTS; i++)
-		used += v->undo.slots[i].kind == UNDO_DIVERGENCE;
-	/* One slot is always left for a resync. */
-	if (s->rewind && used >= UNDO_SLOTS - 1) {
+	if (s->rewind && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
 		resync_give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold "
 			   "divergences; see: "
 			   "holdfast divergence VOLUME list, and drop one");

@@ -193,6 +193,7 @@ void oracle_acked(struct cluster *c, const struct client *client)
 
 	c->acked++;
 	oracle_observe(c);
+	look_for_resync(n);
 	if (r->op == VOLUME_READ)
 		read_check(c, n, r);
 	else if (n->volume->role == ROLE_PRIMARY)
