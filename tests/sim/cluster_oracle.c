@@ -217,7 +217,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
-	if (n->rotten)
+	/* Readers of a page that is ahead have to wait. */
+	if (n->rotten || fetch_ahead(n->volume, block, block + 1))
 		return;
 	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
 		   want);
