@@ -84,6 +84,11 @@ bool resync_asked(struct peer *p, const struct frame_ask *ask)
 	struct volume *v = p->volume;
 	struct resync_source *g = &p->give;
 
+	if (p->state == PEER_FOLLOWING && p->rewind) {
+		p->split.give_up = false;
+		peer_drop(p, "each of us was told to take the other's history; tell one of them again", 1000000000);
+		return false;
+	}
 	if (p->state != PEER_IDLE && p->state != PEER_CATCHUP && p->state != PEER_ONLINE && p->state != PEER_RESYNC &&
 	    p->state != PEER_SPLIT) {
 		peer_malformed(p, "ASK is not expected now");

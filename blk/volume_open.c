@@ -70,10 +70,11 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES + UNDO_COPY_BYTES + verify_memory_bytes(g);
 	if (v->config.memory_bytes < fixed + fixed / 4) {
 		snprintf(why, WHY_BYTES,
-			 "memory: %llu bytes (without the front ends') are too few for %u peers and segments of "
-			 "%u; give %llu more",
-			 (unsigned long long)v->config.memory_bytes, v->config.peer_count, g->segment_bytes,
-			 (unsigned long long)(2 * fixed - v->config.memory_bytes));
+			 "memory: %llu MiB (without the front ends') are too few for %u peer%s and segments of "
+			 "%u KiB; `memory =` must be larger by %llu MiB at least",
+			 (unsigned long long)v->config.memory_bytes >> 20, v->config.peer_count,
+			 v->config.peer_count == 1 ? "" : "s", g->segment_bytes >> 10,
+			 (unsigned long long)((fixed + fixed / 4 - v->config.memory_bytes) >> 20) + 1);
 		return -EINVAL;
 	}
 	pages = (v->config.memory_bytes - fixed) / POOL_PAGE_COST;

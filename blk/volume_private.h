@@ -7,6 +7,7 @@
  *	volume_apply.c	a secondary's log becomes what its readers see
  *	resync_sink.c	a resync of this replica, step by step
  *	verify.c	blocks are compared with those of peers
+ *	volume_failover.c	taking over by force
  *	fetch.c		blocks that cannot be read are had from peers
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
  *	volume_commit.c	the acknowledgement policy in words
@@ -202,6 +203,10 @@ bool volume_commit_goes_on_without(const struct volume *v, const struct peer *p)
 
 /* volume_role.c */
 void volume_role_step(struct volume *v);
+/* 0, or why it cannot become primary; whether it may be forced says the call. */
+int volume_promote_refusal(struct volume *v, const struct volume_call *call, char why[WHY_BYTES]);
+/* @from hands over, or NULL. The call (or NULL) is answered when it is over. */
+void volume_promote_start(struct volume *v, struct volume_call *call, struct peer *from);
 void volume_calls_answer(struct volume *v);
 /* It is answered at the end of the turn, never from inside itself. */
 void volume_call_answer(struct volume *v, struct volume_call *call, int result);

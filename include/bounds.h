@@ -25,7 +25,8 @@ enum {
 	JOURNAL_SEGMENTS_MIN = 4,
 	MEMORY_BYTES_DEFAULT = 256 << 20,
 	MEMORY_BYTES_MIN =
-		128 << 20, /* 80 MiB of it are the front ends' buffers: NBD allows requests of 32 MiB */
+		160 << 20, /* 80 MiB of it are the front ends' buffers: NBD allows requests of 32 MiB; the rest is
+			    * enough for two peers */
 
 	REQUEST_BYTES_MAX = 32 << 20, /* one volume_request's data: NBD's customary maximum */
 	CLIENTS_MAX = 64,             /* NBD connections of one daemon */

@@ -14,7 +14,8 @@ static void write_over_the_ring(struct cluster *c, unsigned node, int byte)
 
 static void slow_link(struct cluster *c, unsigned from, unsigned to, uint64_t bytes_per_second)
 {
-	world_link(cluster_world(c), cluster_machine(c, from), cluster_machine(c, to))->bytes_per_second = bytes_per_second;
+	world_link(cluster_world(c), cluster_machine(c, from), cluster_machine(c, to))->bytes_per_second =
+		bytes_per_second;
 }
 
 static struct resync_sink *sink_of(struct cluster *c, unsigned node) { return &cluster_volume(c, node)->sink; }

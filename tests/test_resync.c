@@ -4,7 +4,7 @@
 #include "sim/cluster.h"
 
 /* A cluster drawn from the seed, whose nodes may fall out of the journal. */
-static struct cluster *start_random(uint64_t seed, unsigned nodes)
+static struct cluster *start_slow(uint64_t seed, unsigned nodes, uint64_t resync_rate)
 {
 	struct cluster_options o = cluster_options_random(seed, nodes);
 	struct world *w = world_new(seed ^ 0xbeef);
@@ -16,6 +16,7 @@ static struct cluster *start_random(uint64_t seed, unsigned nodes)
 	o.undo_bytes =
 		world_random_below(w, 2) ? o.volume_bytes : world_random_below(w, 64) * BLOCK_BYTES + BLOCK_BYTES;
 	o.resync_checksum = world_random_below(w, 3) == 0;
+	o.resync_rate = resync_rate;
 	world_free(w);
 	c = cluster_new(&o);
 	for (unsigned i = 0; i < nodes; i++)
@@ -25,6 +26,11 @@ static struct cluster *start_random(uint64_t seed, unsigned nodes)
 		cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS);
 	}
 	return c;
+}
+
+static struct cluster *start_random(uint64_t seed, unsigned nodes)
+{
+	return start_slow(seed, nodes, 0);
 }
 
 /* So many requests that the ring of every journal was gone through. */
@@ -94,6 +100,37 @@ static void any_resync_goes_on_after_any_interruption(void **state)
 					cluster_crash(c, node, world_random_below(w, 2));
 			}
 		}
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
+/* What was sent to it went away again when it went back: the old primary must not count on that. */
+static void an_old_primary_is_rewound_by_whom_it_was_resyncing(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(60); i++) {
+		struct cluster *c = start_slow(first + i, 2, 1 << 20);
+		struct world *w = cluster_world(c);
+
+		cluster_load(c, world_random_below(w, 300));
+		cluster_run_for(c, world_random_below(w, SECONDS));
+		cluster_crash(c, 1, false);
+		load_over_the_ring(c, cluster_volume(c, 0)->geometry.journal_bytes);
+		cluster_up(c, 1);
+		for (unsigned turn = 0; turn < 500 && !resync_running(cluster_volume(c, 1)); turn++)
+			cluster_run_for(c, MILLISECONDS);
+		cluster_run_for(c, world_random_below(w, SECONDS));
+		cluster_crash(c, 0, world_random_below(w, 2));
+		for (unsigned try = 0; try < 20 && cluster_primary(c) != 1; try++) {
+			cluster_run_for(c, SECONDS);
+			cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 10 * SECONDS);
+		}
+		cluster_load(c, world_random_below(w, 60));
+		cluster_run_for(c, world_random_below(w, SECONDS));
+		cluster_up(c, 0);
 		cluster_converge(c);
 		cluster_free(c);
 	}
@@ -204,6 +241,7 @@ static void four_nodes_converge_after_forced_take_overs_anywhere(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_node_that_fell_out_of_the_journal_is_resynced),
 	cmocka_unit_test(any_resync_goes_on_after_any_interruption),
+	cmocka_unit_test(an_old_primary_is_rewound_by_whom_it_was_resyncing),
 	cmocka_unit_test(a_replaced_disk_is_filled_again),
 	cmocka_unit_test(two_nodes_converge_after_forced_take_overs_on_both_sides),
 	cmocka_unit_test(four_nodes_converge_after_forced_take_overs_anywhere),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Helpers of the end-to-end tests: nodes a and b, each in a network namespace of its own, joined by a veth pair.
+# Helpers of the end-to-end tests: nodes a and b (or as many as `nodes` names), each in a network namespace of its own,
+# each two of them joined by a veth pair, so that one link can be cut and the others stay.
 #
 #	. "$(dirname "$0")/lib.sh"
 #	nodes_create 256M		# T is the directory of this test; hf NODE VERB ... is holdfast there
@@ -18,6 +19,7 @@ T=$(mktemp -d "${TMPDIR:-/tmp}/holdfast-e2e.XXXXXX")
 V=photos
 uuid=$(cat /proc/sys/kernel/random/uuid)
 net=hf$$
+nodes=(a b)
 jobs_started=()
 
 # ---- the end
@@ -40,7 +42,10 @@ cleanup()
 	set +e
 	if [ $status -ne 0 ] && [ $status -ne 77 ]; then
 		for at in "$T"/*/var/log/holdfast/*.log; do
-			[ -e "$at" ] && echo "--- ${at#"$T"/}" && tail -n 15 "$at"
+			[ -e "$at" ] && echo "--- ${at#"$T"/}" && tail -n "${LOG_LINES:-15}" "$at"
+		done
+		for at in "${nodes[@]}"; do
+			[ -e "/run/netns/$net-$at" ] && echo "--- status of $at" && hf "$at" status
 		done
 	fi
 	for pid in "${jobs_started[@]}"; do kill -KILL "$pid" 2>/dev/null; done
@@ -55,7 +60,7 @@ cleanup()
 	done
 	awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/mounts | sort -r |
 		while read -r at; do umount -l "$at"; done
-	for at in a b; do
+	for at in "${nodes[@]}"; do
 		[ -e "/run/netns/$net-$at" ] && ip netns delete "$net-$at"
 	done
 	rm -rf --one-file-system "$T"
@@ -105,36 +110,47 @@ need_tools()
 	done
 }
 
-# ---- two namespaces
+# ---- namespaces
 
 net_up()
 {
-	local node
+	local node x y
 	need_tools ip nsenter
-	ip netns add "$net-a" 2>/dev/null || skip "network namespaces are not allowed here"
-	ip netns add "$net-b"
-	ip link add "$net-va" netns "$net-a" type veth peer name "$net-vb" netns "$net-b" 2>/dev/null ||
-		skip "there are no veth devices here"
-	for node in a b; do
+	for node in "${nodes[@]}"; do
+		ip netns add "$net-$node" 2>/dev/null || skip "network namespaces are not allowed here"
 		ip -n "$net-$node" link set lo up
-		ip -n "$net-$node" address add "$(address_of $node)/24" dev "$net-v$node"
-		ip -n "$net-$node" link set "$net-v$node" up
+		ip -n "$net-$node" address add "$(address_of "$node")/32" dev lo
+	done
+	for x in "${nodes[@]}"; do
+		for y in "${nodes[@]}"; do
+			[[ $x < $y ]] || continue
+			ip link add "$net-$x$y" netns "$net-$x" type veth peer name "$net-$y$x" netns "$net-$y" 2>/dev/null ||
+				skip "there are no veth devices here"
+			link_up "$x" "$y"
+		done
 	done
 }
 
+# Node names are single letters.
 address_of()
 {
-	case $1 in a) echo 10.77.0.1 ;; b) echo 10.77.0.2 ;; esac
+	printf '10.77.0.%d\n' $(($(printf %d "'$1") - 96))
 }
 
+# link_down [X Y]: X is told, Y only hears nothing any more.
 link_down()
 {
-	ip -n "$net-a" link set "$net-va" down
+	local x=${1:-a} y=${2:-b}
+	ip -n "$net-$x" link set "$net-$x$y" down
 }
 
 link_up()
 {
-	ip -n "$net-a" link set "$net-va" up
+	local x=${1:-a} y=${2:-b}
+	ip -n "$net-$x" link set "$net-$x$y" up
+	ip -n "$net-$y" link set "$net-$y$x" up
+	ip -n "$net-$x" route replace "$(address_of "$y")/32" dev "$net-$x$y" src "$(address_of "$x")"
+	ip -n "$net-$y" route replace "$(address_of "$x")/32" dev "$net-$y$x" src "$(address_of "$y")"
 }
 
 # on NODE COMMAND...: in its network; mounts are everybody's.
@@ -152,9 +168,16 @@ hf()
 	on "$node" "$bin/holdfast" --root "$T/$node" "$@"
 }
 
+# other NODE: the first of the others.
 other()
 {
-	case $1 in a) echo b ;; b) echo a ;; esac
+	local node
+	for node in "${nodes[@]}"; do
+		if [ "$node" != "$1" ]; then
+			echo "$node"
+			return
+		fi
+	done
 }
 
 # ---- nodes
@@ -162,14 +185,17 @@ other()
 # nodes_create SIZE [MODE [OPTIONS...]]; journal_size=SIZE before it, for another than 64M
 nodes_create()
 {
-	local size=$1 mode=${2:-C} node
+	local size=$1 mode=${2:-C} node peer peers
 	shift
 	[ $# -eq 0 ] || shift
 	[ -e "/run/netns/$net-a" ] || { need_root; net_up; }
-	for node in a b; do
-		hf $node create $V --size "$size" --node $node --uuid "$uuid" --listen "$(address_of $node):7701" \
-			--peer "$(other $node)=$(address_of "$(other $node)"):7701,$mode" --memory 128M \
-			--journal-size "${journal_size:-64M}" "$@" >/dev/null
+	for node in "${nodes[@]}"; do
+		peers=()
+		for peer in "${nodes[@]}"; do
+			[ "$peer" = "$node" ] || peers+=(--peer "$peer=$(address_of "$peer"):7701,$mode")
+		done
+		hf "$node" create $V --size "$size" --node "$node" --uuid "$uuid" --listen "$(address_of "$node"):7701" \
+			"${peers[@]}" --memory 160M --journal-size "${journal_size:-64M}" "$@" >/dev/null
 	done
 }
 
@@ -182,23 +208,23 @@ node_set()
 
 nodes_up()
 {
-	hf a up $V
-	hf b up $V
+	local node
+	for node in "${nodes[@]}"; do hf "$node" up $V; done
 }
 
 nodes_down()
 {
-	hf a down $V
-	hf b down $V
+	local node
+	for node in "${nodes[@]}"; do hf "$node" down $V; done
 }
 
-# Both gone and made anew, for the next round of a test.
+# All gone and made anew, for the next round of a test.
 nodes_remove()
 {
 	local node
-	for node in a b; do
-		hf $node detach $V 2>/dev/null || true
-		hf $node down $V 2>/dev/null || true
+	for node in "${nodes[@]}"; do
+		hf "$node" detach $V 2>/dev/null || true
+		hf "$node" down $V 2>/dev/null || true
 		rm -rf --one-file-system "${T:?}/$node"
 	done
 }
@@ -213,7 +239,16 @@ daemon_kill()
 	local pid
 	pid=$(pid_of "$1")
 	kill -KILL "$pid"
-	wait_until 10 "daemon of $1 is gone" process_gone "$pid"
+	wait_until 20 "daemon of $1 is gone" daemon_gone "$1" "$pid"
+}
+
+# Also what its io_uring held: the kernel lets go of sockets and locks a moment after the process has died.
+daemon_gone()
+{
+	local status=0
+	process_gone "$2" || return 1
+	hf "$1" status $V || status=$?
+	[ $status -eq 3 ]
 }
 
 process_gone()
@@ -221,13 +256,14 @@ process_gone()
 	[ ! -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null
 }
 
-# field NODE EXPRESSION: a Python expression over its status s, and its first peer p.
+# field NODE EXPRESSION: a Python expression over its status s, its first peer p, and its peers by name.
 field()
 {
 	hf "$1" status $V --json | python3 -c "
 import json, sys
 s = json.load(sys.stdin)
 p = s['peers'][0] if s['peers'] else {}
+peers = {p['name']: p for p in s['peers']}
 print($2)"
 }
 
@@ -240,24 +276,28 @@ is()
 # What a write in mode C waits for; a peer syncs its journal only when a flush asks.
 in_sync()
 {
-	is "$1" 'p["state"] == "online" and p["lsn"]["written"] == s["lsn"]["end"] == s["lsn"]["written"]'
+	is "$1" 'all(q["state"] == "online" and q["lsn"]["written"] == s["lsn"]["end"] == s["lsn"]["written"]
+		for q in s["peers"])'
 }
 
-# The secondary has shown and applied all of it, so after both are down their stores are the same.
+# The secondaries have shown and applied all of it, so after all are down their stores are the same.
 all_applied()
 {
-	local end
+	local end node
 	in_sync "$1" || return 1
 	end=$(field "$1" 's["lsn"]["end"]')
-	is "$(other "$1")" "s['lsn']['applied'] == $end"
+	for node in "${nodes[@]}"; do
+		[ "$node" = "$1" ] ||
+			is "$node" "s['consistent'] and not s['resync']['running'] and s['lsn']['applied'] == $end" || return 1
+	done
 }
 
 wait_online()
 {
-	wait_until "${2:-20}" "$1 and its peer are in sync" in_sync "$1"
+	wait_until "${2:-20}" "$1 and its peers are in sync" in_sync "$1"
 }
 
-# primary_make NODE: with its peer's agreement.
+# primary_make NODE: with its peers' agreement.
 primary_make()
 {
 	hf "$1" promote $V --wait 20 >/dev/null
@@ -266,7 +306,17 @@ primary_make()
 
 stores_same()
 {
-	cmp "$T/a/var/lib/holdfast/$V/store" "$T/b/var/lib/holdfast/$V/store" || fail "the stores differ"
+	local node
+	for node in "${nodes[@]}"; do
+		cmp "$T/${nodes[0]}/var/lib/holdfast/$V/store" "$T/$node/var/lib/holdfast/$V/store" ||
+			fail "the stores of ${nodes[0]} and $node differ"
+	done
+}
+
+# volume_copy NODE FILE: what its readers see.
+volume_copy()
+{
+	nbdcopy "$(uri "$1")" "$2" || fail "the volume cannot be read at $1"
 }
 
 # uri NODE: of its NBD server.

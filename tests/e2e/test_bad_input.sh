@@ -205,7 +205,7 @@ meets()
 
 b_create()
 {
-	hf b create $V --listen 10.77.0.2:7701 --peer a=10.77.0.1:7701 --memory 128M --journal-size 64M --no-loop "$@" >/dev/null
+	hf b create $V --listen 10.77.0.2:7701 --peer a=10.77.0.1:7701 --memory 160M --journal-size 64M --no-loop "$@" >/dev/null
 }
 
 hf a down $V

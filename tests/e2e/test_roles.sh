@@ -108,21 +108,6 @@ wait_online b 30
 qio b -r -c "read -P 5 0 64k" || fail "the new primary's write is gone: $said_qio"
 fact "an old primary that slept through a failover is superseded, says so, and follows"
 
-# The same, but it took writes that nobody else has: it keeps them, and follows nobody.
-link_down
-wait_until 10 "a is alone" is b 'not p["connected"]'
-wait_until 10 "b is alone" is a 'not p["connected"]'
-write b 7 || fail "b alone refused a write"
-hf a failover $V --force >/dev/null
-write a 8 || fail "a refused a write"
-link_up
-wait_until 20 "b has stopped to be primary" is b 's["role"] == "secondary"'
-write b 9 && fail "the superseded primary took a write"
-is a 's["role"] == "primary"' || fail "the new primary stepped down"
-wait_until 10 "b says what it needs" is b '"rewind" in p["why"]'
-said 'needs a rewind' hf b status $V
-wait_until 10 "a says it, too" is a '"rewind" in p["why"]'
-said 'node b needs a rewind' hf a status $V
-write a 10 || fail "the new primary refuses writes"
-fact "one that wrote beside the new primary is superseded, keeps its log and says what it needs"
+# The same, but it took writes that nobody else has: test_fence.sh.
 nodes_down
+stores_same

@@ -305,6 +305,119 @@ static void put_log(struct wire *wire)
 	wire_put_frame(wire, FRAME_LOG, &f, (uint32_t)sizeof f.log + length);
 }
 
+/* ---- frames of a resync, and of a split brain ---- */
+
+static uint64_t take_block(void)
+{
+	return take() & 7 ? take() % (volume->geometry.volume_bytes / BLOCK_BYTES) : take_number();
+}
+
+static void put_ask(struct wire *wire)
+{
+	struct frame_ask ask = { .at = frame_position_of(&volume->log.closed), .snapshot = to_le64(take() % 3) };
+	unsigned odd = take();
+
+	if (odd & 1)
+		ask.id = odd & 2 ? to_le64(volume->lacks.at[wire == &wires[1]].place->id) : to_le64(take_number());
+	ask.base = to_le64(odd & 4 ? take_number() : volume->log.closed.lsn);
+	if (odd & 8)
+		ask.at.lsn = to_le64(round_down(take_number(), volume->geometry.journal_block));
+	wire_put_frame(wire, FRAME_ASK, &ask, sizeof ask);
+}
+
+static void put_want(struct wire *wire)
+{
+	static struct { struct frame_want want; struct frame_range ranges[FRAME_RANGES_MAX]; } f;
+	uint32_t count = take() % 8;
+
+	for (uint32_t i = 0; i < count; i++)
+		f.ranges[i] = (struct frame_range){ to_le64(take_block()), to_le64(take()) };
+	f.want.count = to_le64(take() & 31 ? count : take_number());
+	wire_put_frame(wire, FRAME_WANT, &f, (uint32_t)(sizeof f.want + count * sizeof f.ranges[0]));
+}
+
+static void put_begin(struct wire *wire)
+{
+	static struct { struct frame_begin begin; struct epoch_entry epochs[HISTORY_MAX]; } f;
+	uint32_t count = volume->history.count;
+	unsigned odd = take();
+
+	f.begin = (struct frame_begin){
+		.id = to_le64(1 + take() % 2), .at = frame_position_of(&volume->log.closed),
+		.commit = to_le64(volume->commit), .blocks = to_le64(odd & 1 ? take_number() : 3),
+		.flags = to_le32(odd & 2 ? BEGIN_GOES_ON : 0),
+	};
+	if (odd & 4)
+		f.begin.id = to_le64(volume->meta.resync.id);
+	if (odd & 8)
+		f.begin.at.lsn = to_le64(round_down(take_number(), volume->geometry.journal_block));
+	if (odd & 16)
+		f.begin.at.hash[0] ^= 1;
+	memcpy(f.epochs, volume->history.epochs, count * sizeof f.epochs[0]);
+	if (odd & 32 && count < HISTORY_MAX) {
+		f.epochs[count] = (struct epoch_entry){ .number = to_le64(take_number()),
+							.start = to_le64(take_number()), .node = "x" };
+		f.epochs[count++].uuid[3] = (uint8_t)take();
+	}
+	if (odd & 64 && count)
+		count--;
+	f.begin.epoch_count = to_le32(count);
+	wire_put_frame(wire, FRAME_BEGIN, &f, (uint32_t)(sizeof f.begin + count * sizeof f.epochs[0]));
+}
+
+static void put_blocks(struct wire *wire)
+{
+	static struct { struct frame_blocks blocks; uint8_t tail[FRAME_BLOCKS_MAX * BLOCK_BYTES]; } f;
+	uint32_t kind = 1 + take() % 3, count = 1 + take() % 4, length = 0;
+	unsigned odd = take();
+
+	f.blocks = (struct frame_blocks){
+		.sequence = to_le64(odd & 1 ? take_number() : 1 + take()),
+		.count = to_le32(count),
+		.kind = to_le32(kind),
+		.lsn = to_le64(odd & 2 ? take_number() : volume->log.end.lsn),
+		.first = to_le64(take_block()),
+		.left = to_le64(odd & 4 ? take_number() : 5),
+	};
+	if (odd & 8)
+		f.blocks.count = to_le32((uint32_t)take_number());
+	memset(f.tail, (int)odd, 4 * BLOCK_BYTES);
+	if (kind != BLOCKS_ZERO)
+		length = count * (kind == BLOCKS_DATA ? (uint32_t)BLOCK_BYTES : (uint32_t)HASH_BYTES);
+	wire_put_frame(wire, FRAME_BLOCKS, &f, (uint32_t)sizeof f.blocks + length);
+}
+
+static void put_small_resync(struct wire *wire, unsigned which)
+{
+	struct frame_need need = { .what = to_le32(1 + take() % 2) };
+	struct frame_taken taken = { to_le64(take() % 9), to_le64(take() % 9),
+				     to_le64(take() & 1 ? UINT64_MAX : take()), to_le64(take() % 4 == 0) };
+	struct frame_done done = { to_le64(take() & 3 ? volume->meta.resync.id : take_number()),
+				   to_le64(take() & 3 ? volume->log.closed.lsn : take_number()) };
+	struct frame_side side = { .fork = to_le64(take_number()), .blocks = to_le64(take_number()),
+				   .last_ns = to_le64(take_number()), .role = to_le16(take() % 2),
+				   .keep = to_le16(take() % 2), .policy = to_le16(take() % SPLIT_POLICIES),
+				   .known = to_le32(take() % 2) };
+
+	switch (which % 4) {
+	case 0: wire_put_frame(wire, FRAME_NEED, &need, sizeof need); return;
+	case 1: wire_put_frame(wire, FRAME_TAKEN, &taken, sizeof taken); return;
+	case 2: wire_put_frame(wire, FRAME_DONE, &done, sizeof done); return;
+	case 3: wire_put_frame(wire, FRAME_SIDE, &side, sizeof side); return;
+	}
+}
+
+static void put_resync(struct wire *wire, unsigned which)
+{
+	switch (which % 8) {
+	case 0: put_ask(wire); return;
+	case 1: put_want(wire); return;
+	case 2: put_begin(wire); return;
+	case 3: put_blocks(wire); return;
+	default: put_small_resync(wire, which);
+	}
+}
+
 /* ---- verify and fetch: at, below or above what b has ---- */
 
 static uint64_t take_lsn(void)
@@ -312,7 +425,7 @@ static uint64_t take_lsn(void)
 	return take() & 1 ? volume->log.end.lsn + 8 * take() : take_number();
 }
 
-static void put_blocks(struct wire *wire)
+static void put_verify(struct wire *wire)
 {
 	static struct { struct frame_repair repair; uint8_t bytes[16 * BLOCK_BYTES]; } f;
 	static struct { struct frame_verify verify; uint8_t hashes[16 * HASH_BYTES]; } g;
@@ -363,9 +476,13 @@ static void put_fetch(struct wire *wire)
 
 static void put_frame(struct wire *wire, unsigned which)
 {
+	if (which & 16) {
+		put_resync(wire, take());
+		return;
+	}
 	switch (which % 16) {
 	case 8:
-		put_blocks(wire);
+		put_verify(wire);
 		return;
 	case 9:
 		put_fetch(wire);
@@ -474,7 +591,8 @@ static void client(unsigned how)
 static void operator_calls(unsigned verb, unsigned how)
 {
 	static void (*const verbs[])(struct volume *, struct volume_call *) = {
-		volume_promote, volume_demote, volume_failover, volume_switchover, volume_reconnect, volume_verify,
+		volume_promote, volume_demote, volume_failover, volume_switchover, volume_reconnect, volume_resolve,
+		volume_verify,
 	};
 
 	if (call_busy)
@@ -535,6 +653,11 @@ static void step(unsigned op)
 	case 15:
 		run_ms(1);
 		break;
+	case 8:
+	case 9:
+		wire_open(wire);
+		put_resync(wire, take());
+		break;
 	default:
 		wire_open(wire);
 		put_frame(wire, op);
@@ -567,6 +690,8 @@ static void setup(unsigned choice)
 	config.bitmap = machine_disk(b, replica_bitmap_bytes(&g));
 	for (unsigned i = 0; i < UNDO_SLOTS; i++)
 		config.undo[i] = machine_disk(b, replica_undo_bytes(&g));
+	config.undo_bytes = choice & FUZZ_RAW ? 8 * BLOCK_BYTES : g.volume_bytes;
+	config.resync_checksum = choice & FUZZ_BLOCK;
 	replica_format(&g, meta, header);
 	machine_disk_write_now(b, config.meta, 0, meta, sizeof meta);
 	machine_disk_write_now(b, config.journal, 0, header, sizeof header);

@@ -215,6 +215,7 @@ void cluster_up(struct cluster *c, unsigned node)
 		.peer_timeout_ns = 2 * SECONDS, .min_copies = c->options.min_copies,
 		.store = n->disks[0], .journal = n->disks[1], .meta = n->disks[2], .bitmap = n->disks[3],
 		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
+		.resync_rate = c->options.resync_rate,
 		.split_policy = c->options.split_policy,
 	};
 	char why[WHY_BYTES];

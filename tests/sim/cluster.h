@@ -34,6 +34,7 @@ struct cluster_options {
 	uint64_t memory_bytes;		/* 0: as little as is fun, some 600 pages of pool */
 	uint64_t undo_bytes;		/* as of volume_config */
 	bool resync_checksum;
+	uint64_t resync_rate;
 	enum split_policy split_policy;
 	bool fall_out;			/* clients do not wait for nodes that are away: these fall out of the journal */
 };

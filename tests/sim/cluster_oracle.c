@@ -193,6 +193,7 @@ void oracle_acked(struct cluster *c, const struct client *client)
 
 	c->acked++;
 	oracle_observe(c);
+	look_for_resync(n);
 	if (r->op == VOLUME_READ)
 		read_check(c, n, r);
 	else if (n->volume->role == ROLE_PRIMARY)
@@ -297,7 +298,7 @@ static void check_node(struct cluster *c, struct node *n)
 	look_for_resync(n);
 	check_log(c, n);
 	cover_check(c, n);
-	if (!v->failed)
+	if (!v->failed && !resync_sink_moves_log(v))
 		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
