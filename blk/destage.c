@@ -114,6 +114,17 @@ static bool tail_lags(struct destage *d)
 	return tail_next(d, min_u64(*d->applied, d->journal->durable)) != NULL;
 }
 
+/* Pages may all be ahead of what is applied, and then a round would bring nothing, over and over. */
+static bool something_to_write(const struct destage *d)
+{
+	const struct list *dirty = &d->pool->dirty;
+
+	for (const struct list *link = dirty->next; link != dirty; link = link->next)
+		if (list_entry(link, struct page, link)->lsn_last <= *d->applied)
+			return true;
+	return d->pool->holes->count;
+}
+
 void destage_start(struct destage *d)
 {
 	struct holes *holes = d->pool->holes;
@@ -121,7 +132,7 @@ void destage_start(struct destage *d)
 
 	if (d->state != DESTAGE_IDLE || d->held || d->failed || d->journal->failed || d->meta->failed)
 		return;
-	if (!pool_dirty(d->pool) && !tail_lags(d))
+	if (!something_to_write(d) && !tail_lags(d))
 		return;
 	CHECK(d->pool->holes_now->count == 0);
 	d->pool->holes = d->pool->holes_now;

@@ -480,13 +480,7 @@ static void put_frame(struct wire *wire, unsigned which)
 		put_resync(wire, take());
 		return;
 	}
-	switch (which % 16) {
-	case 8:
-		put_verify(wire);
-		return;
-	case 9:
-		put_fetch(wire);
-		return;
+	switch (which % 8) {
 	case 0:
 		put_hello(wire, take() % 2 ? ROLE_PRIMARY : ROLE_SECONDARY, take());
 		return;
@@ -633,6 +627,14 @@ static void step(unsigned op)
 		}
 		wire_open(wire);
 		put_frame(wire, op);
+		break;
+	case 8:
+		wire_open(wire);
+		put_verify(wire);
+		break;
+	case 9:
+		wire_open(wire);
+		put_fetch(wire);
 		break;
 	case 10:
 		run_ms(take());
