@@ -358,6 +358,8 @@ void fetch_step(struct volume *v)
 	struct fetches *all = &v->fetches;
 	uint64_t now = volume_now(v);
 
+	if (resync_running(v))		/* it began with all pages in the store, and may have a log of lower LSNs */
+		all->ahead = 0;
 	for (struct list *link = all->readers.next; link != &all->readers; link = link->next)
 		want(v, block_of(list_entry(link, struct volume_request, link)));
 	for (unsigned i = 0; v->pool.loading_count && i < POOL_LOADS_MAX; i++)

@@ -16,6 +16,7 @@
 enum {
 	AGAIN_NS = 50000000,		/* before a piece is tried again; times its tries */
 	ANSWER_NS = 90000000000,	/* a peer has its own, shorter bounds; this is for one that keeps no bound */
+	REST_NS = 1000000000,
 	HURRY_NS = 20000000,		/* for a check, a flush is asked for at most so often */
 };
 
@@ -125,7 +126,7 @@ void volume_verify(struct volume *v, struct volume_call *call)
 	k->running = true;
 	k->repair = call->repair;
 	k->peers = peers_online(v, call->node);
-	k->next = k->done = k->unreadable = 0;
+	k->next = k->done = k->unreadable = k->rest_ns = 0;
 	k->started_ns = v->io->wall_ns(v->io);
 	k->ended_ns = 0;
 	memset(k->of, 0, sizeof k->of);
@@ -176,8 +177,10 @@ static void end(struct volume *v, const char *why)
 
 static void piece_over(struct volume *v, struct verify_range *r)
 {
-	uint64_t left;
+	uint64_t left, now = volume_now(v);
 
+	/* While clients' writes wait, disks that are slow to compare get as long for them. */
+	v->verify.rest_ns = max_u64(v->verify.rest_ns, now + min_u64(now - r->began_ns, REST_NS));
 	v->verify.done += r->count;
 	r->first += r->count;
 	left = r->end - r->first;
@@ -202,6 +205,7 @@ static void piece_again(struct volume *v, struct verify_range *r)
 static void read_piece(struct volume *v, struct verify_range *r)
 {
 	r->state = RANGE_READ;
+	r->began_ns = volume_now(v);
 	r->request = (struct volume_request){
 		.op = VOLUME_READ, .flags = VOLUME_EXACT, .offset = r->first * BLOCK_BYTES,
 		.len = r->count * (uint64_t)BLOCK_BYTES, .buffer = r->buffer, .done = read_done,
@@ -377,9 +381,9 @@ static bool waits_for_clients(const struct volume *v)
 }
 
 /* Whether one more may be read. Of those that are repaired one at a time: the peer has room for one. */
-static bool may_read(const struct volume *v, bool repair)
+static bool may_read(const struct volume *v, bool repair, uint64_t now)
 {
-	unsigned busy = 0, most = waits_for_clients(v) ? 1 : VERIFY_RANGES;
+	unsigned busy = 0, most = waits_for_clients(v) ? now >= v->verify.rest_ns : VERIFY_RANGES;
 
 	for (unsigned i = 0; i < VERIFY_RANGES; i++) {
 		const struct verify_range *r = &v->verify.ranges[i];
@@ -413,7 +417,7 @@ static void range_step(struct volume *v, struct verify_range *r, uint64_t now)
 	}
 	if (r->state == RANGE_ASKED && !r->answer)
 		piece_answered(v, r);
-	if (r->state == RANGE_READY && now >= r->from_ns && may_read(v, r->repair))
+	if (r->state == RANGE_READY && now >= r->from_ns && may_read(v, r->repair, now))
 		read_piece(v, r);
 }
 

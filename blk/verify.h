@@ -48,6 +48,7 @@ struct verify_range {
 	uint64_t id, lsn;		/* of the piece */
 	unsigned tries;
 	uint64_t from_ns, until_ns;	/* READY: not read before. ASKED: not waited for any longer */
+	uint64_t began_ns;		/* to read the piece */
 	unsigned send, answer, could_not;	/* peers, a bit each: still to be sent to, to answer; that could not */
 	uint64_t differ[PEERS_MAX];
 	uint8_t hashes[FRAME_BLOCKS_MAX * HASH_BYTES];
@@ -66,6 +67,7 @@ struct verify {
 	uint64_t done, unreadable;	/* blocks; unreadable: by this node */
 	uint64_t ids;
 	uint64_t hurried_ns;
+	uint64_t rest_ns;		/* nothing is read before, while clients' writes wait */
 	uint64_t started_ns, ended_ns;	/* wall clock */
 	struct verify_range ranges[VERIFY_RANGES];
 	struct verify_peer of[PEERS_MAX];

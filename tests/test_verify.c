@@ -483,6 +483,30 @@ static void unreadable_block_is_an_error_when_no_peer_can_help(void **state)
 	cluster_free(c);
 }
 
+static void verify_tells_of_unreadable_blocks_and_has_them_mended(void **state)
+{
+	(void)state;
+	for (unsigned node = 0; node < 2; node++) {
+		struct cluster *c = start_written(2, MODE_C);
+
+		unreadable(c, node, 5, 2);
+		verify_run(c, 0, true);
+		cluster_run_for(c, 4 * SECONDS);
+		assert_all_compared(c, 0);
+		assert_int_equal(cluster_volume(c, 0)->verify.unreadable, node == 0 ? 2 : 0);
+		assert_int_equal(status_of(c, 0)->reads_repaired, node == 0 ? 2 : 0);
+		assert_int_equal(peer_status_of(c, 0, 1)->verify_mismatches, node == 1 ? 2 : 0);
+		assert_int_equal(peer_status_of(c, 0, 1)->verify_repaired, node == 1 ? 2 : 0);
+		if (node == 1)
+			assert_range(&peer_status_of(c, 0, 1)->verify_ranges[0], 5, 2);
+		machine_disk_fail(cluster_machine(c, node), cluster_disk(c, node, 's'), NULL);
+		verify_run(c, 0, false);
+		assert_no_alarm(c, 0);
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
 static void partial_write_onto_an_unreadable_block_is_repaired(void **state)
 {
 	(void)state;
@@ -603,6 +627,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(verify_waits_for_a_peer_that_is_slow_to_apply),
 	cmocka_unit_test(unreadable_blocks_are_served_from_a_peer_and_rewritten),
 	cmocka_unit_test(unreadable_block_is_an_error_when_no_peer_can_help),
+	cmocka_unit_test(verify_tells_of_unreadable_blocks_and_has_them_mended),
 	cmocka_unit_test(partial_write_onto_an_unreadable_block_is_repaired),
 	cmocka_unit_test(partial_write_fails_the_volume_when_no_peer_can_help),
 	cmocka_unit_test(no_read_and_no_node_fails_while_somebody_has_the_block),
