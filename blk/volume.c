@@ -701,6 +701,7 @@ static bool any_peer_undurable(const struct volume *v)
 static void volume_tick(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, tick);
+	bool moves = resync_sink_moves_log(v);
 	uint64_t now = volume_now(v);
 
 	if (result < 0) {
@@ -712,9 +713,9 @@ static void volume_tick(struct io_op *op, int64_t result)
 		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
 	/* Ten times a second at most meta learns how far the journal is durable: so that a journal that ends earlier
 	 * after a crash is known to have lost what was promised. While the log moves, meta is ahead of it. */
-	if (!resync_sink_moves_log(v))
+	if (!moves)
 		v->meta.commit = v->commit;
-	if (!resync_sink_moves_log(v) && v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
+	if (!moves && v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
 		v->meta.durable = v->journal.durable;
 		meta_save(&v->meta);
 	}
