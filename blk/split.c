@@ -83,12 +83,12 @@ static void lose(struct peer *p, const char *why)
 {
 	struct volume *v = p->volume;
 
-	/* Before anything is changed: it could not be set aside, and who is primary would stop to be it for nothing. */
+	/* Before anything is changed: it could not be set aside, and a primary would step down for nothing. */
 	if (undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
 		if (!p->split.said_full)
-			say(v->io, IO_WARNING, "volume=%s peer=%s split brain: %s, but all slots of undo hold divergences; "
-			    "this node goes on as it is; see: holdfast divergence %s list, and drop one", v->config.name,
-			    p->config->name, why, v->config.name);
+			say(v->io, IO_WARNING, "volume=%s peer=%s split brain: %s, but all slots of undo hold "
+			    "divergences; this node goes on as it is; see: holdfast divergence %s list, and drop one",
+			    v->config.name, p->config->name, why, v->config.name);
 		p->split.said_full = true;
 		return;
 	}
@@ -126,7 +126,8 @@ static void decide(struct peer *p)
 		lose(p, "told to keep the peer");
 	} else if (from_le16(s->theirs.keep)) {
 		lose(p, "the peer was told that it is the one to keep");
-	} else if (!s->keep && split_loses_between(v->config.split_policy, from_le16(s->theirs.policy), &ours, &theirs)) {
+	} else if (!s->keep &&
+		   split_loses_between(v->config.split_policy, from_le16(s->theirs.policy), &ours, &theirs)) {
 		lose(p, split_policy_name(v->config.split_policy));
 	}
 }
@@ -209,8 +210,9 @@ static int resolve(struct volume *v, struct volume_call *call)
 			continue;
 		}
 		if (named && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
-			snprintf(call->why, WHY_BYTES, "all slots of undo hold divergences, so what this node wrote could "
-				 "not be set aside; see: holdfast divergence %s list, and drop one", v->config.name);
+			snprintf(call->why, WHY_BYTES, "all slots of undo hold divergences, so what this node wrote "
+				 "could not be set aside; see: holdfast divergence %s list, and drop one",
+				 v->config.name);
 			return -EBUSY;
 		}
 		p->split.keep = self;

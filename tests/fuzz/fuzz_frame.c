@@ -6,6 +6,7 @@
  * the journal's block, the mode, and whether the rest is the stream itself or a program: frames that are
  * well-formed and of which some field is odd, what b's own clients and operator do, and time. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -372,7 +373,8 @@ static void put_blocks(struct wire *wire)
 	unsigned odd = take();
 
 	f.blocks = (struct frame_blocks){
-		.sequence = to_le64(odd & 1 ? take_number() : 1 + take()), .count = to_le32(count), .kind = to_le32(kind),
+		.sequence = to_le64(odd & 1 ? take_number() : 1 + take()),
+		.count = to_le32(count), .kind = to_le32(kind),
 		.lsn = to_le64(odd & 2 ? take_number() : volume->log.end.lsn), .first = to_le64(take_block()),
 		.left = to_le64(odd & 4 ? take_number() : 5),
 	};
@@ -387,8 +389,8 @@ static void put_blocks(struct wire *wire)
 static void put_small_resync(struct wire *wire, unsigned which)
 {
 	struct frame_need need = { .what = to_le32(1 + take() % 2) };
-	struct frame_taken taken = { to_le64(take() % 9), to_le64(take() % 9), to_le64(take() & 1 ? UINT64_MAX : take()),
-				     to_le64(take() % 4 == 0) };
+	struct frame_taken taken = { to_le64(take() % 9), to_le64(take() % 9),
+				     to_le64(take() & 1 ? UINT64_MAX : take()), to_le64(take() % 4 == 0) };
 	struct frame_done done = { to_le64(take() & 3 ? volume->meta.resync.id : take_number()),
 				   to_le64(take() & 3 ? volume->log.closed.lsn : take_number()) };
 	struct frame_side side = { .fork = to_le64(take_number()), .blocks = to_le64(take_number()),
@@ -591,7 +593,7 @@ static void setup(unsigned choice)
 			      .segment_bytes = 64 << 10,
 			      .journal_block = choice & FUZZ_BLOCK ? 4096 : 512,
 			      .node = "b" };
-	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 5 << 20,
+	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 8 << 20,
 		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
 		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6), false },
 			   { "c", "c:1", MODE_C, false } } };
@@ -625,7 +627,10 @@ static void setup(unsigned choice)
 		if (!writes[i].data)
 			CHECK(posix_memalign((void **)&writes[i].data, 4096, 32768) == 0);
 	}
-	CHECK(volume_new(&volume, machine_io(b), &config, why) == 0);
+	if (volume_new(&volume, machine_io(b), &config, why)) {
+		fprintf(stderr, "%s\n", why);
+		abort();
+	}
 	call_busy = open_done = false;
 	call = (struct volume_call){ .done = opened };
 	volume_open(volume, &call);
