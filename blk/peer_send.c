@@ -124,6 +124,7 @@ void peer_source_stop(struct peer *p)
 	p->sourcing = false;
 	resync_source_stop(p);
 	verify_lost(p);
+	fetch_lost(p);
 }
 
 static void cannot_source(struct peer *p, int error)
@@ -158,8 +159,9 @@ static void put_log(struct peer *p)
 	struct frame_log *frame = peer_body(p);
 	uint8_t *records = (uint8_t *)(frame + 1);
 	uint32_t length = 0, most = frame_log_max(&v->geometry);
-	uint64_t first = p->cursor.at.lsn, limit = min_u64(resync_log_limit(p), verify_log_limit(p));
+	uint64_t first = p->cursor.at.lsn, limit = resync_log_limit(p);
 
+	limit = min_u64(limit, min_u64(verify_log_limit(p), fetch_log_limit(p)));
 	if (p->out_len + sizeof(struct frame_header) + sizeof *frame + most > p->out_bytes)
 		return;
 	for (;;) {
@@ -275,8 +277,10 @@ void peer_send(struct peer *p)
 		put_small(p);
 		split_put(p);
 		resync_sink_put(p);
-		if (!p->closing)
+		if (!p->closing) {
 			verify_put(p);
+			fetch_put(p);
+		}
 		/* Log and blocks take turns in going first, so that neither starves. */
 		if (p->give.log_first && p->sourcing && !p->closing)
 			source(p);

@@ -83,11 +83,12 @@ static void lose(struct peer *p, const char *why)
 {
 	struct volume *v = p->volume;
 
-	/* Before anything is changed: it could not be set aside, and a primary would step down for nothing. */
+	/* Before anything is changed: it could not be set aside, and who is primary would stop to be it for nothing. */
 	if (undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
 		if (!p->split.said_full)
-			say(v->io, IO_WARNING, "volume=%s peer=%s split brain: %s, but all slots of undo hold "
-			    "divergences; this node goes on as it is; see: holdfast divergence %s list, and drop one",
+			say(v->io, IO_WARNING,
+			    "volume=%s peer=%s split brain: %s, but all slots of undo hold divergences; "
+			    "this node goes on as it is; see: holdfast divergence %s list, and drop one",
 			    v->config.name, p->config->name, why, v->config.name);
 		p->split.said_full = true;
 		return;
@@ -210,8 +211,9 @@ static int resolve(struct volume *v, struct volume_call *call)
 			continue;
 		}
 		if (named && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
-			snprintf(call->why, WHY_BYTES, "all slots of undo hold divergences, so what this node wrote "
-				 "could not be set aside; see: holdfast divergence %s list, and drop one",
+			snprintf(call->why, WHY_BYTES,
+				 "all slots of undo hold divergences, so what this node wrote could "
+				 "not be set aside; see: holdfast divergence %s list, and drop one",
 				 v->config.name);
 			return -EBUSY;
 		}

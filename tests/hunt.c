@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hunt FIRST COUNT: plays that many seeds of the swarm (sim/swarm.h) from FIRST on, each in a process of its own, JOBS
  * at once. All that a failing seed says goes to stderr, one line with its cause to stdout; then hunt ends, unless
- * KEEP_GOING=1. COMMIT is what a failure names; without it git is asked. Exit 1 when any seed failed. */
+ * KEEP_GOING=1. COMMIT is what a failure names; without it git is asked. FORK=0 plays FIRST in this very process, for a
+ * debugger. Exit 1 when any seed failed. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -167,10 +168,14 @@ int main(int argc, char **argv)
 	unsigned running = 0;
 
 	if (argc != 3) {
-		fprintf(stderr, "usage: hunt FIRST COUNT    (JOBS=1 KEEP_GOING=0)\n");
+		fprintf(stderr, "usage: hunt FIRST COUNT    (JOBS=1 KEEP_GOING=0 FORK=1)\n");
 		return 2;
 	}
 	h.next = strtoull(argv[1], NULL, 0);
+	if (!environment("FORK", 1)) {
+		swarm_run(h.next, &h.sum);
+		return 0;
+	}
 	h.end = h.next + strtoull(argv[2], NULL, 0);
 	h.jobs = (unsigned)environment("JOBS", 1);
 	h.keep_going = environment("KEEP_GOING", 0);

@@ -6,7 +6,6 @@
  * the journal's block, the mode, and whether the rest is the stream itself or a program: frames that are
  * well-formed and of which some field is odd, what b's own clients and operator do, and time. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -374,8 +373,10 @@ static void put_blocks(struct wire *wire)
 
 	f.blocks = (struct frame_blocks){
 		.sequence = to_le64(odd & 1 ? take_number() : 1 + take()),
-		.count = to_le32(count), .kind = to_le32(kind),
-		.lsn = to_le64(odd & 2 ? take_number() : volume->log.end.lsn), .first = to_le64(take_block()),
+		.count = to_le32(count),
+		.kind = to_le32(kind),
+		.lsn = to_le64(odd & 2 ? take_number() : volume->log.end.lsn),
+		.first = to_le64(take_block()),
 		.left = to_le64(odd & 4 ? take_number() : 5),
 	};
 	if (odd & 8)
@@ -417,9 +418,86 @@ static void put_resync(struct wire *wire, unsigned which)
 	}
 }
 
+/* ---- verify and fetch: at, below or above what b has ---- */
+
+static uint64_t take_lsn(void)
+{
+	return take() & 1 ? volume->log.end.lsn + 8 * take() : take_number();
+}
+
+static void put_verify(struct wire *wire)
+{
+	static struct { struct frame_repair repair; uint8_t bytes[16 * BLOCK_BYTES]; } f;
+	static struct { struct frame_verify verify; uint8_t hashes[16 * HASH_BYTES]; } g;
+	unsigned count = 1 + take() % 13;
+	uint64_t mask = take() + 1;
+
+	if (take() & 1) {
+		f.repair = (struct frame_repair){ to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64),
+						  to_le64(mask) };
+		memset(f.bytes, (int)mask, sizeof f.bytes);
+		wire_put_frame(wire, FRAME_REPAIR, &f, (uint32_t)sizeof f.repair +
+			       (uint32_t)__builtin_popcountll(mask) * BLOCK_BYTES);
+		return;
+	}
+	g.verify = (struct frame_verify){ to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64), to_le32(count),
+					  to_le32(0) };
+	memset(g.hashes, (int)count, sizeof g.hashes);
+	wire_put_frame(wire, FRAME_VERIFY, &g, (uint32_t)sizeof g.verify + count * HASH_BYTES);
+}
+
+static uint64_t take_id(void)
+{
+	unsigned odd = take();
+
+	return odd & 1 ? volume->fetches.ids : odd & 2 ? volume->verify.ids : odd;
+}
+
+static void put_fetch(struct wire *wire)
+{
+	static struct { struct frame_fetched fetched; uint8_t bytes[BLOCK_BYTES]; } f;
+	struct frame_fetch fetch = { to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64) };
+	struct frame_verified verified = { to_le64(take_id()), to_le64(take()), to_le32(take() & 1), to_le32(0) };
+	unsigned found = take() & 1;
+
+	switch (take() % 3) {
+	case 0:
+		wire_put_frame(wire, FRAME_FETCH, &fetch, sizeof fetch);
+		return;
+	case 1:
+		wire_put_frame(wire, FRAME_VERIFIED, &verified, sizeof verified);
+		return;
+	}
+	f.fetched = (struct frame_fetched){ to_le64(take_id()), to_le64(take_lsn()), to_le64(take() % 64),
+					    to_le32(found), to_le32(0) };
+	memset(f.bytes, 1, sizeof f.bytes);
+	wire_put_frame(wire, FRAME_FETCHED, &f, (uint32_t)sizeof f.fetched + found * BLOCK_BYTES);
+}
+
+static void put_raw(struct wire *wire)
+{
+	size_t len = take() % 64;
+
+	if (len > (size_t)(input_end - input))
+		len = (size_t)(input_end - input);
+	wire_put(wire, input, len);
+	input += len;
+	wire_flush(wire);
+}
+
 static void put_frame(struct wire *wire, unsigned which)
 {
-	switch (which % 8) {
+	if (which & 16) {
+		put_resync(wire, take());
+		return;
+	}
+	switch (which % 16) {
+	case 8:
+		put_verify(wire);
+		return;
+	case 9:
+		put_fetch(wire);
+		return;
 	case 0:
 		put_hello(wire, take() % 2 ? ROLE_PRIMARY : ROLE_SECONDARY, take());
 		return;
@@ -473,15 +551,7 @@ static void put_frame(struct wire *wire, unsigned which)
 		wire_put_frame(wire, FRAME_ERROR, &f, (uint32_t)sizeof f.error + 8 * (take() % 5));
 		return;
 	}
-	case 7: {
-		size_t len = take() % 64;
-
-		if (len > (size_t)(input_end - input))
-			len = (size_t)(input_end - input);
-		wire_put(wire, input, len);
-		input += len;
-		wire_flush(wire);
-	}
+	case 7: put_raw(wire);
 	}
 }
 
@@ -525,12 +595,15 @@ static void operator_calls(unsigned verb, unsigned how)
 {
 	static void (*const verbs[])(struct volume *, struct volume_call *) = {
 		volume_promote, volume_demote, volume_failover, volume_switchover, volume_reconnect, volume_resolve,
+		volume_verify,
 	};
 
 	if (call_busy)
 		return;
-	call = (struct volume_call){ .done = called, .force = how & 1, .dry_run = how & 2 && verb % 6 != 0 };
-	call.node[0] = "abcd"[how / 4 % 4];
+	call = (struct volume_call){ .done = called, .force = how & 1, .dry_run = how & 2 && verb % 6 != 0,
+				     .repair = how & 2 };
+	if (verb % 6 != 5 || how & 1)
+		call.node[0] = "abcd"[how / 4 % 4];
 	call_busy = true;
 	verbs[verb % 6](volume, &call);
 }
@@ -553,6 +626,17 @@ static void step(unsigned op)
 	struct wire *wire = &wires[op >> 7];
 
 	switch (op % 16) {
+	case 5:		/* every now and then its disk cannot read */
+		if (take() % 8 == 0) {
+			struct disk_fault fault = { .kinds = 1u << IO_READ, .error = -EIO, .len = 4096,
+						    .offset = take() % 64 * 4096u, .count = take() };
+
+			machine_disk_fail(b, 0, &fault);
+			break;
+		}
+		wire_open(wire);
+		put_frame(wire, op);
+		break;
 	case 10:
 		run_ms(take());
 		break;
@@ -627,10 +711,7 @@ static void setup(unsigned choice)
 		if (!writes[i].data)
 			CHECK(posix_memalign((void **)&writes[i].data, 4096, 32768) == 0);
 	}
-	if (volume_new(&volume, machine_io(b), &config, why)) {
-		fprintf(stderr, "%s\n", why);
-		abort();
-	}
+	CHECK(volume_new(&volume, machine_io(b), &config, why) == 0);
 	call_busy = open_done = false;
 	call = (struct volume_call){ .done = opened };
 	volume_open(volume, &call);

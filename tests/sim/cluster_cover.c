@@ -165,6 +165,11 @@ static void cover_kept(struct cluster *c, struct node *n, struct cover *cover, c
 	uint64_t id = 0;
 	bool forced;
 
+	/* Epochs alone are nothing that anybody wrote. */
+	if (!path_lost_data(n->branch, n->volume->log.closed.lsn, cover->branch, cover->lsn)) {
+		*cover = (struct cover){ 0 };
+		return;
+	}
 	for (unsigned i = 0; i < UNDO_SLOTS; i++) {
 		const struct undo_slot *slot = &n->volume->undo.slots[i];
 		const struct undo_header *h = &slot->header;

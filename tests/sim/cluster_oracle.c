@@ -217,7 +217,8 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 	const uint8_t *have = peek(n, block);
 	unsigned at = 0;
 
-	if (n->rotten)
+	/* Readers of a page that is ahead have to wait. */
+	if (n->rotten || fetch_ahead(n->volume, block, block + 1))
 		return;
 	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
 		   want);
@@ -299,7 +300,7 @@ static void check_node(struct cluster *c, struct node *n)
 	look_for_resync(n);
 	check_log(c, n);
 	cover_check(c, n);
-	if (!v->failed)
+	if (!v->failed && !resync_sink_moves_log(v))
 		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */

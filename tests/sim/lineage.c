@@ -185,6 +185,22 @@ bool path_holds(const struct branch *log, uint64_t end, const struct branch *b, 
 	return lsn <= end && path_branch(log, lsn) == path_branch(b, lsn);
 }
 
+bool path_lost_data(const struct branch *log, uint64_t end, const struct branch *b, uint64_t lsn)
+{
+	for (; b; b = b->parent) {
+		for (uint64_t i = entries_below(b, lsn); i > 0; i--) {
+			const struct entry *e = &b->entries[i - 1];
+
+			if (path_holds(log, end, b, e->end))
+				return false;
+			if (from_le16(e->record->kind) == RECORD_DATA)
+				return true;
+		}
+		lsn = min_u64(lsn, b->start);
+	}
+	return false;
+}
+
 bool path_forced_apart(const struct branch *a, const struct branch *b)
 {
 	bool a_forced = false, b_forced = false;

@@ -47,6 +47,8 @@ bool path_at(const struct branch *b, uint64_t lsn, struct position *at);
 const struct record_header *path_record(const struct branch *b, uint64_t lsn);
 /* Whether a log that is @log up to @end has all that the path to @b has up to @lsn. */
 bool path_holds(const struct branch *log, uint64_t end, const struct branch *b, uint64_t lsn);
+/* Whether of the path to @b up to @lsn that log lacks a record that changes something. */
+bool path_lost_data(const struct branch *log, uint64_t end, const struct branch *b, uint64_t lsn);
 /* Whether one of the two epochs that begin where the paths to @a and @b part was opened by force. */
 bool path_forced_apart(const struct branch *a, const struct branch *b);
 /* A block of the volume as the path to @b makes it up to @lsn. */
