@@ -272,6 +272,8 @@ static void check_disks(struct cluster *c, struct node *n)
 	const struct volume *v = n->volume;
 	struct meta meta = durable_meta(n);
 
+	if (resync_sink_moves_log(v))
+		return;		/* meta knows of a log that begins anew, and the journal does not yet */
 	if (v->journal.tail > meta.tail.lsn)
 		cluster_breach(c, "P1: node %s gives its journal up to LSN %llu back; a replay would begin at %llu",
 			       NAME(n), (unsigned long long)v->journal.tail, (unsigned long long)meta.tail.lsn);
