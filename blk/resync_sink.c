@@ -206,6 +206,8 @@ static void jump(struct volume *v)
 
 void resync_log_anew(struct volume *v, const struct position *at)
 {
+	/* Meta has no more than the log that begins here: a later crash would find the rest missing. */
+	CHECK(v->meta.durable == at->lsn && v->meta.commit == at->lsn);
 	log_start_at(&v->log, at);
 	journal_start_at(&v->journal, at->lsn, at->lsn, at->lsn);
 	cursor_seek(&v->apply, at);
