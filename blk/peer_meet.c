@@ -207,6 +207,11 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	struct position end = frame_position_get(&hello->end);
 	struct history_meeting meeting;
 
+	/* For a moment our history and our log are not of each other: no verdict would be true. */
+	if (resync_sink_moves_log(v)) {
+		peer_drop(p, "", 0);
+		return;
+	}
 	p->met = true;
 	p->heard_ns = p->met_ns = volume_now(v);
 	p->commit_sent = p->want_durable_sent = 0;

@@ -88,6 +88,8 @@ static void grow(struct cluster *c, struct node *n)
 {
 	struct branch *b = n->branch;
 
+	if (resync_sink_moves_log(n->volume))
+		return;		/* the log is not yet that of its history */
 	while (b && b->end < n->volume->log.end.lsn && strcmp(b->epoch.node, n->volume->geometry.node) == 0) {
 		struct position at = branch_end(b);
 
