@@ -400,8 +400,8 @@ static void nodes_converge_whatever_their_policies_are_and_operators_say(void **
 		for (unsigned round = 0; round < 30; round++) {
 			for (unsigned n = 0; n < nodes; n++)
 				if (cluster_volume(c, n))
-					cluster_volume(c, n)->config.split_policy =
-						(enum split_policy)((o.seed / 8 + (o.seed % 3 ? 0 : n)) % SPLIT_POLICIES);
+					cluster_volume(c, n)->config.split_policy = (enum split_policy)(
+						(o.seed / 8 + (o.seed % 3 ? 0 : n)) % SPLIT_POLICIES);
 			cluster_load(c, world_random_below(w, world_random_below(w, 4) ? 80 : 600));
 			cluster_run_for(c, world_random_below(w, 900 * MILLISECONDS));
 			trouble(c, nodes);
