@@ -234,12 +234,14 @@ static void destage_punched(struct io_op *op, int64_t result)
 /* ---- stage ---- */
 
 /* A page of this round that still is to be copied. One that was dropped, or became dirty only after the
- * barrier (there may be a hole under it that is not punched yet), waits for the next round. */
+ * barrier (there may be a hole under it that is not punched yet), or is ahead of what is applied (fetch.h), waits for
+ * the next round. */
 static struct page *round_page(struct destage *d, uint64_t block)
 {
 	struct page *page = pool_find(d->pool, block);
 
-	if (!page || page->state != PAGE_DIRTY || page->writing || page->lsn_first >= d->barrier)
+	if (!page || page->state != PAGE_DIRTY || page->writing || page->lsn_first >= d->barrier ||
+	    page->lsn_last > *d->applied)
 		return NULL;
 	return page;
 }

@@ -202,6 +202,7 @@ void lacks_forget(struct lacks *l, const struct position *at)
 		struct lack_place *place = l->at[i].place;
 
 		place->known = place->covers = place->marked = place->id = place->snapshot = 0;
+		bitmap_clear(&l->at[i].bits, 0, l->at[i].bits.bits);
 		lack_unmark(&l->at[i]);
 	}
 }

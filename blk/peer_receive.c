@@ -261,6 +261,8 @@ static bool take_frame(struct peer *p)
 	case FRAME_VERIFY:
 	case FRAME_REPAIR: return verify_asked(p, header);
 	case FRAME_VERIFIED: verify_answered(p, fixed); return true;
+	case FRAME_FETCH: fetch_asked(p, fixed); return true;
+	case FRAME_FETCHED: return fetch_answered(p, fixed);
 	case FRAME_WANT: resync_wanted(p, fixed); return true;
 	case FRAME_ASK: return resync_asked(p, fixed);
 	case FRAME_TAKEN: return resync_taken(p, fixed);

@@ -124,6 +124,7 @@ void peer_source_stop(struct peer *p)
 	p->sourcing = false;
 	resync_source_stop(p);
 	verify_lost(p);
+	fetch_lost(p);
 }
 
 static void cannot_source(struct peer *p, int error)
@@ -137,7 +138,8 @@ static void cannot_source(struct peer *p, int error)
 	else if (p->cursor.finding == RECORD_UNCHAINED && !p->resyncing)
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
 			    "the logs of nodes %s and %s differ below LSN %llu: a disk or memory has lied; "
-			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
+			    "on the bad one run: holdfast replace %s --force", v->geometry.node, p->config->name, lsn,
+			    v->config.name);
 	else
 		resync_needed(p);
 }
@@ -158,8 +160,9 @@ static void put_log(struct peer *p)
 	struct frame_log *frame = peer_body(p);
 	uint8_t *records = (uint8_t *)(frame + 1);
 	uint32_t length = 0, most = frame_log_max(&v->geometry);
-	uint64_t first = p->cursor.at.lsn, limit = min_u64(resync_log_limit(p), verify_log_limit(p));
+	uint64_t first = p->cursor.at.lsn, limit = resync_log_limit(p);
 
+	limit = min_u64(limit, min_u64(verify_log_limit(p), fetch_log_limit(p)));
 	if (p->out_len + sizeof(struct frame_header) + sizeof *frame + most > p->out_bytes)
 		return;
 	for (;;) {
@@ -275,8 +278,10 @@ void peer_send(struct peer *p)
 		put_small(p);
 		split_put(p);
 		resync_sink_put(p);
-		if (!p->closing)
+		if (!p->closing) {
 			verify_put(p);
+			fetch_put(p);
+		}
 		/* Log and blocks take turns in going first, so that neither starves. */
 		if (p->give.log_first && p->sourcing && !p->closing)
 			source(p);

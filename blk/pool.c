@@ -5,6 +5,8 @@
 #include <string.h>
 
 static void load_done(struct io_op *op, int64_t result);
+static void load_over(struct pool_load *loaded, bool good);
+static void page_dirty(struct pool *pool, struct page *page, uint64_t lsn, uint64_t lsn_end);
 
 int pool_new(struct pool *pool, struct io *io, int store, const struct geometry *g, uint64_t page_count,
 	     void (*loaded)(struct pool *pool, int error))
@@ -167,15 +169,63 @@ static void load_done(struct io_op *op, int64_t result)
 	struct page *page = loaded->page;
 
 	CHECK(page->state == PAGE_LOADING);
+	if (result != BLOCK_BYTES && pool->mend && pool->mend(pool, page->block)) {
+		loaded->mending = true;
+		return;
+	}
+	load_over(loaded, result == BLOCK_BYTES);
+	pool->loaded(pool, result == BLOCK_BYTES ? 0 : result < 0 ? (int)result : -EIO);
+}
+
+static void load_over(struct pool_load *loaded, bool good)
+{
+	struct pool *pool = loaded->pool;
+	struct page *page = loaded->page;
+
 	loaded->page = NULL;
+	loaded->mending = false;
 	pool->loading_count--;
 	page->state = PAGE_CLEAN;
 	page->lsn_first = page->lsn_last = 0;
 	pool->clean_count++;
 	list_append(&pool->clean, &page->link);
-	if (result != BLOCK_BYTES)
+	if (!good)
 		page_free(pool, page);
-	pool->loaded(pool, result == BLOCK_BYTES ? 0 : result < 0 ? (int)result : -EIO);
+}
+
+static struct pool_load *load_mending(const struct pool *pool, uint64_t block)
+{
+	for (unsigned i = 0; pool->loading_count && i < POOL_LOADS_MAX; i++)
+		if (pool->loads[i].mending && pool->loads[i].page->block == block)
+			return (struct pool_load *)&pool->loads[i];
+	return NULL;
+}
+
+bool pool_mending(const struct pool *pool, uint64_t block)
+{
+	return load_mending(pool, block);
+}
+
+void pool_mended(struct pool *pool, uint64_t block, const uint8_t *data, uint64_t lsn, uint64_t lsn_end)
+{
+	struct pool_load *loaded = load_mending(pool, block);
+	struct page *page;
+
+	CHECK(loaded);
+	page = loaded->page;
+	memcpy(page->data, data, BLOCK_BYTES);
+	load_over(loaded, true);
+	page_dirty(pool, page, lsn, lsn_end);
+	pool->loaded(pool, 0);
+}
+
+void pool_unmended(struct pool *pool, uint64_t block)
+{
+	struct pool_load *loaded = load_mending(pool, block);
+
+	CHECK(loaded);
+	load_over(loaded, false);
+	pool->loaded(pool, 0);
 }
 
 /* ---- one record ---- */
@@ -269,11 +319,12 @@ static void page_dirty(struct pool *pool, struct page *page, uint64_t lsn, uint6
 		list_remove(&page->link);
 		page->state = PAGE_DIRTY;
 		page->lsn_first = lsn;
+		page->lsn_last = 0;
 		page->order = ++pool->order;
 		list_append(&pool->dirty, &page->link);
 		pool->dirty_count++;
 	}
-	page->lsn_last = lsn_end;
+	page->lsn_last = max_u64(page->lsn_last, lsn_end);	/* it may be ahead: see fetch.h */
 }
 
 /* The page of @block to be changed by this record; new ones that are not written whole start as zeros. */

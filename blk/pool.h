@@ -35,7 +35,12 @@ struct page {
 /* Loads of pages in flight at once; more wait. */
 enum { POOL_LOADS_MAX = 64 };
 
-struct pool_load { struct io_op op; struct page *page; struct pool *pool; };
+struct pool_load {
+	struct io_op op;
+	struct page *page;
+	struct pool *pool;
+	bool mending;		/* it has failed, and waits for pool_mended() */
+};
 
 struct pool {
 	struct io *io;
@@ -54,6 +59,8 @@ struct pool {
 	struct holes *holes_now;	/* being punched by the round that runs */
 	struct pool_load loads[POOL_LOADS_MAX];
 	void (*loaded)(struct pool *pool, int error);	/* after every load: whoever waits tries again */
+	/* A load has failed. True: the page is to stay LOADING until pool_mended() or pool_unmended(). NULL: never. */
+	bool (*mend)(struct pool *pool, uint64_t block);
 };
 
 /* How much memory the pool takes for each page, descriptor and index included. */
@@ -79,6 +86,13 @@ MUST_CHECK int pool_prepare(struct pool *pool, const struct record_delta *deltas
 /* Puts the deltas of the record [@lsn, @lsn_end) into pages and holes. @payload: bytes of its DELTA_DATA. */
 void pool_apply(struct pool *pool, const struct record_delta *deltas, uint32_t count,
 		const uint8_t *payload, uint64_t lsn, uint64_t lsn_end);
+/* Whether the load of @block has failed, and its page stays LOADING. */
+bool pool_mending(const struct pool *pool, uint64_t block);
+/* It is over: the block holds @data, which the store has not, with the effects of records up to @lsn_end; as in
+ * pool_apply() otherwise. */
+void pool_mended(struct pool *pool, uint64_t block, const uint8_t *data, uint64_t lsn, uint64_t lsn_end);
+/* It is over: the page is given up, and whoever needs it loads it again. */
+void pool_unmended(struct pool *pool, uint64_t block);
 /* Marks as recently used. */
 void pool_touch(struct pool *pool, struct page *page);
 

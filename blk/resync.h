@@ -26,6 +26,7 @@
 #ifndef HOLDFAST_RESYNC_H
 #define HOLDFAST_RESYNC_H
 
+#include "frame.h"
 #include "lack.h"
 #include "undo.h"
 #include "volume.h"

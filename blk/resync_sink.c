@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "checksum.h"
+#include "resync_private.h"
 #include "volume_private.h"
 
 enum { FINISH_COMMIT_NS = 1000000000 };
@@ -47,14 +48,14 @@ bool resync_sink_quiet(const struct volume *v)
 	return !v->sink.reading;
 }
 
-static void step_to(struct volume *v, enum sink_step step)
+void resync_step_to(struct volume *v, enum sink_step step)
 {
 	v->sink.step = step;
 	volume_turn_soon(v);
 }
 
 /* Nothing of this replica was changed: everything is as before. */
-static void give_up(struct volume *v, const char *why)
+void resync_give_up(struct volume *v, const char *why)
 {
 	struct resync_sink *s = &v->sink;
 	struct peer *p = s->peer;
@@ -67,7 +68,7 @@ static void give_up(struct volume *v, const char *why)
 	}
 	if (s->slot && s->slot->kind == UNDO_RESYNC)
 		undo_drop(s->slot);
-	step_to(v, s->slot ? SINK_DROP : SINK_NONE);
+	resync_step_to(v, s->slot ? SINK_DROP : SINK_NONE);
 	if (p && why)
 		peer_refuse(p, FRAME_ERROR_BUSY, 0, PEER_REFUSED, "node %s: %s", v->geometry.node, why);
 }
@@ -83,7 +84,7 @@ void resync_sink_lost(struct volume *v)
 	switch (s->step) {
 	case SINK_SETTLE:
 	case SINK_WALK:
-		give_up(v, NULL);
+		resync_give_up(v, NULL);
 		break;
 	case SINK_SNAPSHOT:	/* when undo is idle again */
 	case SINK_PARTIAL:
@@ -96,7 +97,7 @@ void resync_sink_lost(struct volume *v)
 	case SINK_ASK:
 	case SINK_QUIET:
 		if (!v->meta.resync.running) {
-			give_up(v, NULL);
+			resync_give_up(v, NULL);
 			break;
 		}
 		/* fallthrough */
@@ -104,241 +105,11 @@ void resync_sink_lost(struct volume *v)
 	case SINK_RUN:
 	case SINK_FINISH:
 		s->peer = NULL;
-		step_to(v, SINK_NONE);
+		resync_step_to(v, SINK_NONE);
 		break;
 	default:
 		break;
 	}
-}
-
-/* ---- before anything is changed ---- */
-
-static void meet_others_anew(struct volume *v)
-{
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (&v->peers[i] != v->sink.peer && v->peers[i].socket >= 0 && !v->peers[i].closing)
-			peer_drop(&v->peers[i], "", 0);
-}
-
-void resync_sink_start(struct peer *p)
-{
-	struct volume *v = p->volume;
-	struct resync_sink *s = &v->sink;
-
-	CHECK(s->step == SINK_NONE && !v->meta.resync.running && v->source == p);
-	s->peer = p;
-	s->rewind = p->rewind;
-	s->fork = p->fork;
-	s->first_ns = s->last_ns = s->bytes = 0;
-	s->why[0] = 0;
-	/* What the source has, it has: it may be shown. (Our own records that it lacks were shown before.) */
-	v->commit = max_u64(v->commit, v->log.closed.lsn);
-	say(v->io, IO_INFO, "volume=%s %s from node %s begins: our log ends at LSN %llu%s", v->config.name,
-	    s->rewind ? "rewind and resync" : "resync", p->config->name, (unsigned long long)v->log.closed.lsn,
-	    s->rewind ? ", past the fork" : ", which its journal does not hold any more");
-	step_to(v, SINK_SETTLE);
-	meet_others_anew(v);
-}
-
-void resync_sink_again(struct peer *p)
-{
-	struct volume *v = p->volume;
-	struct resync_sink *s = &v->sink;
-
-	CHECK(s->step == SINK_NONE && v->meta.resync.running && s->slot);
-	s->peer = p;
-	s->ask_anew = p->rewind || !v->meta.resync.id;
-	s->rewind = p->rewind;
-	s->fork = p->fork;
-	if (s->ask_anew || s->fork.lsn < v->meta.resync.base) {
-		step_to(v, SINK_REST);
-		return;
-	}
-	s->say_ask = true;
-	step_to(v, SINK_ASK);
-}
-
-static void say_wants(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-
-	s->ask_anew = s->say_want = true;
-	s->want_part = 0;
-	s->want_next = 0;
-	step_to(v, SINK_ASK);
-}
-
-/* All our log is in the store, and durably so. */
-static bool settled(struct volume *v)
-{
-	log_drop_open(&v->log);
-	journal_want_durable(&v->journal, v->log.closed.lsn);
-	if (v->journal.durable < v->log.closed.lsn || v->applied < v->log.closed.lsn)
-		return false;
-	if (pool_dirty(&v->pool) || v->destage.state != DESTAGE_IDLE) {
-		destage_start(&v->destage);
-		return false;
-	}
-	return !journal_busy(&v->journal) && !v->apply.op.in_flight && v->pool.loading_count == 0 &&
-	       v->lacks.step == LACK_IDLE;
-}
-
-static void snapshot(struct volume *v);
-
-/* What the snapshot holds of our own history goes with it: it becomes a divergence when the resync is over. */
-static void keep_snapshot(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	struct undo_header *h = &s->slot->header;
-
-	h->base = to_le64(s->fork.lsn);
-	if (from_le64(h->partial)) {
-		say(v->io, IO_WARNING, "volume=%s node %s has a history that our LSNs %llu to %llu are not part of; undo could "
-		    "not keep what they had written here", v->config.name, s->peer->config->name,
-		    (unsigned long long)s->fork.lsn, (unsigned long long)from_le64(h->lsn));
-	} else {
-		h->keep = to_le32(1);
-		h->blocks = to_le64(s->slot->want.count);
-		memset(h->source, 0, NAME_BYTES);
-		memcpy(h->source, s->peer->config->name, strlen(s->peer->config->name));
-	}
-	undo_describe(s->slot);
-}
-
-/* What undo noted is what differs from the snapshot only once everything is in the store: pages that are still to be
- * written, of another source's blocks and log, would change more of it after we have said what we want. */
-static void rest(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-
-	if (!settled(v) || !undo_idle(&v->undo))
-		return;
-	/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
-	if (s->fork.lsn < v->meta.resync.base && s->slot->want.count < s->slot->want.bits)
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-	if (bitmap_save(&s->slot->want) > s->slot->want.saved)
-		return;
-	if (s->fork.lsn < from_le64(s->slot->header.base))
-		keep_snapshot(v);
-	else
-		say_wants(v);
-}
-
-static void settle(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	struct position from = s->fork;
-	unsigned used = 0;
-
-	if (!settled(v) || !undo_idle(&v->undo))
-		return;
-	for (unsigned i = 0; i < UNDO_SLOTS; i++)
-		used += v->undo.slots[i].kind == UNDO_DIVERGENCE;
-	/* One slot is always left for a resync. */
-	if (s->rewind && used >= UNDO_SLOTS - 1) {
-		give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold "
-			   "divergences; see: "
-			   "holdfast divergence VOLUME list, and drop one");
-		return;
-	}
-	s->slot = undo_take(&v->undo);
-	if (!s->slot) {
-		give_up(v, "no slot of undo is free; see: holdfast divergence VOLUME list, and drop one");
-		return;
-	}
-	if (!s->rewind) {
-		snapshot(v);
-		return;
-	}
-	/* Where the journal does not reach back to the fork, the peer's bitmap does. */
-	if (from.lsn < v->meta.floor.lsn) {
-		if (lack_names(s->peer->lack, from.lsn))
-			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
-		else
-			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-		from = v->meta.floor;
-	}
-	cursor_seek(&s->peer->cursor, &from);
-	step_to(v, SINK_WALK);
-}
-
-static void walk(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	struct cursor *c = &s->peer->cursor;
-	const struct record_header *r = NULL;
-	int result;
-
-	while ((result = cursor_look(c, &r)) == 1) {
-		const struct record_delta *deltas = record_deltas(r);
-		bool data = from_le16(r->kind) == RECORD_DATA;
-
-		for (uint32_t d = 0; data && d < from_le32(r->delta_count); d++) {
-			uint64_t offset = from_le64(deltas[d].offset), first = offset / BLOCK_BYTES;
-
-			bitmap_set(&s->slot->want, first,
-				   (offset + from_le32(deltas[d].length) - 1) / BLOCK_BYTES - first + 1);
-			s->bytes += from_le32(deltas[d].length);
-		}
-		if (data && !s->first_ns)
-			s->first_ns = from_le64(r->wall_ns);
-		if (data)
-			s->last_ns = from_le64(r->wall_ns);
-		cursor_advance(c, r);
-	}
-	if (result == -EAGAIN)
-		return;
-	if (result < 0)		/* what is in doubt is wanted, and kept */
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
-	snapshot(v);
-}
-
-static void snapshot(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	struct undo_header *h = &s->slot->header;
-	bool keep = s->rewind && s->slot->want.count;
-
-	h->lsn = to_le64(v->log.closed.lsn);
-	memcpy(h->hash, v->log.closed.hash, HASH_BYTES);
-	h->base = to_le64(s->rewind ? s->fork.lsn : v->log.closed.lsn);
-	h->wall_ns = to_le64(v->io->wall_ns(v->io));
-	h->first_ns = to_le64(s->first_ns);
-	h->last_ns = to_le64(s->last_ns);
-	s->blocks = s->slot->want.count;
-	h->blocks = to_le64(s->blocks);
-	h->bytes = to_le64(s->bytes);
-	h->keep = to_le32(keep);
-	memcpy(h->source, s->peer->config->name, NAME_BYTES);
-	*s->slot->history = v->history;
-	/* A replica that never had anything has nothing to go back to. */
-	if (!v->history.count)
-		h->partial = to_le64(v->log.closed.lsn + 1);
-	step_to(v, SINK_SNAPSHOT);
-	undo_start(s->slot, keep);
-}
-
-static void snapshot_taken(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	char why[WHY_BYTES];
-
-	if (!undo_idle(&v->undo))
-		return;
-	if (s->slot->error) {
-		snprintf(why, sizeof why,
-			 "what it wrote since the fork cannot be set aside (%s): %llu blocks; make "
-			 "space on the disk of `undo =`",
-			 strerrordesc_np(-s->slot->error), (unsigned long long)s->blocks);
-		s->slot = NULL;
-		give_up(v, why);
-		return;
-	}
-	if (!s->peer) {
-		give_up(v, NULL);
-		return;
-	}
-	say_wants(v);
 }
 
 /* ---- the jump ---- */
@@ -367,7 +138,7 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 	s->got_first = s->got_count = 0;
 	s->taken = s->hashed = s->differ = 0;
 	if (!(from_le32(begin->flags) & BEGIN_GOES_ON)) {
-		step_to(v, SINK_QUIET);
+		resync_step_to(v, SINK_QUIET);
 		return 0;
 	}
 	if (!v->meta.resync.running || from_le64(begin->id) != v->meta.resync.id ||
@@ -376,7 +147,7 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 		return -EBADMSG;
 	}
 	s->peer->say_ack = true;
-	step_to(v, SINK_RUN);
+	resync_step_to(v, SINK_RUN);
 	return 0;
 }
 
@@ -386,7 +157,7 @@ static void quiet(struct volume *v)
 	uint64_t blocks = from_le64(s->begin.blocks), room = v->undo.limit_blocks;
 	bool small;
 
-	if (!settled(v) || !undo_idle(&v->undo))
+	if (!resync_settled(v) || !undo_idle(&v->undo))
 		return;
 	room -= min_u64(room, s->slot->data_count);
 	/* A new resync replaces what we asked for, and what is saved is among that. */
@@ -400,7 +171,7 @@ static void quiet(struct volume *v)
 		v->undo.lsn_now = v->applied;
 		undo_stop(s->slot);
 	}
-	step_to(v, SINK_PARTIAL);
+	resync_step_to(v, SINK_PARTIAL);
 }
 
 /* Everything rests. Meta gets a log that begins anew, and an undo slot beside it. */
@@ -413,9 +184,9 @@ static void jump(struct volume *v)
 		return;
 	if (!s->peer) {
 		if (v->meta.resync.running)
-			step_to(v, SINK_NONE);
+			resync_step_to(v, SINK_NONE);
 		else
-			give_up(v, NULL);
+			resync_give_up(v, NULL);
 		return;
 	}
 	v->history = *s->history;
@@ -430,11 +201,13 @@ static void jump(struct volume *v)
 	memcpy(v->meta.resync.source, s->peer->config->name, NAME_BYTES);
 	lacks_forget(&v->lacks, &at);
 	s->ticket = meta_save(&v->meta);
-	step_to(v, SINK_JUMP);
+	resync_step_to(v, SINK_JUMP);
 }
 
-static void log_anew(struct volume *v, const struct position *at)
+void resync_log_anew(struct volume *v, const struct position *at)
 {
+	/* Meta has no more than the log that begins here: a later crash would find the rest missing. */
+	CHECK(v->meta.durable == at->lsn && v->meta.commit == at->lsn);
 	log_start_at(&v->log, at);
 	journal_start_at(&v->journal, at->lsn, at->lsn, at->lsn);
 	cursor_seek(&v->apply, at);
@@ -449,17 +222,17 @@ static void jumped(struct volume *v)
 
 	if (v->meta.saved < s->ticket)
 		return;
-	log_anew(v, &at);
+	resync_log_anew(v, &at);
 	v->meta.promised = max_u64(v->meta.promised, v->log.epoch);
 	if (!s->peer) {
-		step_to(v, SINK_NONE);
+		resync_step_to(v, SINK_NONE);
 		return;
 	}
 	s->peer->fork = at;
 	say(v->io, IO_INFO, "volume=%s resync from node %s: %llu blocks, log from LSN %llu on", v->config.name,
 	    s->peer->config->name, (unsigned long long)from_le64(s->begin.blocks), (unsigned long long)at.lsn);
 	s->peer->say_ack = true;
-	step_to(v, SINK_RUN);
+	resync_step_to(v, SINK_RUN);
 }
 
 /* ---- run ---- */
@@ -564,9 +337,9 @@ static int take_need(struct peer *p, const struct frame_need *need, const char *
 
 	if (from_le32(need->what) == NEED_WANT && s->step == SINK_ASK) {
 		if (v->meta.resync.running)
-			step_to(v, SINK_REST);
+			resync_step_to(v, SINK_REST);
 		else
-			say_wants(v);
+			resync_say_wants(v);
 	} else if (from_le32(need->what) == NEED_RESYNC && (s->step == SINK_RUN || s->step == SINK_FINISH)) {
 		resync_sink_lost(v);
 		resync_sink_again(p);
@@ -605,7 +378,7 @@ int resync_sink_frame(struct peer *p, const struct frame_header *header, const c
 	}
 	s->done_lsn = from_le64(done->lsn);
 	s->done_ns = volume_now(v);
-	step_to(v, SINK_FINISH);
+	resync_step_to(v, SINK_FINISH);
 	return 0;
 }
 
@@ -667,8 +440,8 @@ static void finish(struct volume *v)
 	struct resync_sink *s = &v->sink;
 
 	count_durable(v);
-	/* Writes may wait for us to be a copy, so that nothing is committed before we are one: then what we have is shown
-	 * when it is whole, and as far as the source had it. */
+	/* Writes may wait for us to be a copy, so that nothing is committed before we are one: then what we have is
+	 * shown when it is whole, and as far as the source had it. */
 	if (v->commit < s->done_lsn && volume_now(v) - s->done_ns > FINISH_COMMIT_NS)
 		v->commit = s->done_lsn;
 	if (s->got_count || v->applied < s->done_lsn || v->commit < s->done_lsn)
@@ -680,7 +453,19 @@ static void finish(struct volume *v)
 	v->meta.reach = max_u64(v->meta.reach, v->applied);
 	v->meta.commit = v->commit;
 	s->ticket = meta_save(&v->meta);
-	step_to(v, SINK_SAVE);
+	resync_step_to(v, SINK_SAVE);
+}
+
+/* What the snapshot holds is the past of our log after all: sources may have changed since that was in doubt. */
+static bool snapshot_is_past(const struct volume *v)
+{
+	const struct undo_slot *slot = v->sink.slot;
+	struct position at = { .lsn = from_le64(slot->header.lsn) };
+	enum history_verdict verdict;
+
+	memcpy(at.hash, slot->header.hash, HASH_BYTES);
+	verdict = history_compare(&v->history, &v->log.closed, slot->history, &at).verdict;
+	return verdict == HISTORY_AHEAD || verdict == HISTORY_EQUAL;
 }
 
 static void saved(struct volume *v)
@@ -689,6 +474,8 @@ static void saved(struct volume *v)
 
 	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
+	if (snapshot_is_past(v))
+		s->slot->header.keep = to_le32(0);
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
 		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were "
@@ -699,7 +486,7 @@ static void saved(struct volume *v)
 		    (unsigned long long)from_le64(s->slot->header.base),
 		    (unsigned long long)from_le64(s->slot->header.lsn), s->slot->header.source, v->config.name);
 	undo_end(s->slot);
-	step_to(v, SINK_END);
+	resync_step_to(v, SINK_END);
 }
 
 static void ended(struct volume *v)
@@ -709,7 +496,7 @@ static void ended(struct volume *v)
 	v->sink.slot = NULL;
 	v->meta.resync = (struct meta_resync){ 0 };
 	v->sink.ticket = meta_save(&v->meta);
-	step_to(v, SINK_CLEAR);
+	resync_step_to(v, SINK_CLEAR);
 }
 
 static void cleared(struct volume *v)
@@ -724,79 +511,9 @@ static void cleared(struct volume *v)
 		s->say_finished = true;
 		s->peer->rewind = false;
 	}
-	step_to(v, SINK_NONE);
-	meet_others_anew(v);
+	resync_step_to(v, SINK_NONE);
+	resync_meet_others_anew(v);
 	s->rewind = false;
-}
-
-/* ---- back ---- */
-
-void resync_sink_back(struct volume *v)
-{
-	CHECK(resync_readable(v) && v->sink.step == SINK_NONE && !v->source);
-	v->destage.held = true;
-	say(v->io, IO_WARNING,
-	    "volume=%s this replica goes back to LSN %llu, where it was consistent before its resync",
-	    v->config.name, (unsigned long long)from_le64(v->sink.slot->header.lsn));
-	step_to(v, SINK_BACK_QUIET);
-}
-
-static void back_quiet(struct volume *v)
-{
-	if (v->destage.state != DESTAGE_IDLE || journal_busy(&v->journal) || v->pool.loading_count ||
-	    v->apply.op.in_flight || v->lacks.step != LACK_IDLE || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
-		return;
-	/* The last round of destage may have been too much for undo. */
-	if (!resync_readable(v)) {
-		v->destage.held = false;
-		step_to(v, SINK_NONE);
-		return;
-	}
-	pool_forget(&v->pool);
-	v->meta.resync.id = 0;
-	v->sink.ticket = meta_save(&v->meta);
-	step_to(v, SINK_BACK_FORGET);
-}
-
-static void back_forgot(struct volume *v)
-{
-	if (v->meta.saved < v->sink.ticket)
-		return;
-	undo_roll_back(v->sink.slot);
-	step_to(v, SINK_BACK_COPY);
-}
-
-static void back_copied(struct volume *v)
-{
-	struct undo_slot *slot = v->sink.slot;
-	struct position at = { .lsn = from_le64(slot->header.lsn) };
-
-	if (!undo_idle(&v->undo))
-		return;
-	if (slot->error) {
-		volume_fail(v, slot->error, "store: going back to where it was consistent");
-		return;
-	}
-	memcpy(at.hash, slot->header.hash, HASH_BYTES);
-	v->history = *slot->history;
-	v->meta.tail = at;
-	v->meta.reach = v->meta.durable = v->meta.commit = at.lsn;
-	v->meta.resync = (struct meta_resync){ 0 };
-	lacks_forget(&v->lacks, &at);
-	v->sink.ticket = meta_save(&v->meta);
-	step_to(v, SINK_BACK_SAVE);
-}
-
-static void back_saved(struct volume *v)
-{
-	struct position at = v->meta.tail;
-
-	if (v->meta.saved < v->sink.ticket)
-		return;
-	log_anew(v, &at);
-	v->destage.held = false;
-	undo_drop(v->sink.slot);
-	step_to(v, SINK_DROP);
 }
 
 static void dropped(struct volume *v)
@@ -804,7 +521,7 @@ static void dropped(struct volume *v)
 	if (!undo_idle(&v->undo))
 		return;
 	v->sink.slot = NULL;
-	step_to(v, SINK_NONE);
+	resync_step_to(v, SINK_NONE);
 }
 
 /* ---- the turn ---- */
@@ -829,10 +546,10 @@ void resync_sink_step(struct volume *v)
 		return;
 	switch (s->step) {
 	case SINK_NONE: leftovers(v); break;
-	case SINK_SETTLE: settle(v); break;
-	case SINK_WALK: walk(v); break;
-	case SINK_SNAPSHOT: snapshot_taken(v); break;
-	case SINK_REST: rest(v); break;
+	case SINK_SETTLE: resync_settle(v); break;
+	case SINK_WALK: resync_walk(v); break;
+	case SINK_SNAPSHOT: resync_snapshot_taken(v); break;
+	case SINK_REST: resync_rest(v); break;
 	case SINK_ASK: break;
 	case SINK_QUIET: quiet(v); break;
 	case SINK_PARTIAL: jump(v); break;
@@ -843,10 +560,10 @@ void resync_sink_step(struct volume *v)
 	case SINK_END: ended(v); break;
 	case SINK_CLEAR: cleared(v); break;
 	case SINK_DROP: dropped(v); break;
-	case SINK_BACK_QUIET: back_quiet(v); break;
-	case SINK_BACK_FORGET: back_forgot(v); break;
-	case SINK_BACK_COPY: back_copied(v); break;
-	case SINK_BACK_SAVE: back_saved(v); break;
+	case SINK_BACK_QUIET: resync_back_quiet(v); break;
+	case SINK_BACK_FORGET: resync_back_forgot(v); break;
+	case SINK_BACK_COPY: resync_back_copied(v); break;
+	case SINK_BACK_SAVE: resync_back_saved(v); break;
 	}
 }
 
@@ -948,25 +665,4 @@ void resync_sink_status(const struct volume *v, struct volume_status *out)
 		.running = true, .bytes_total = total, .bytes_done = total - s->left, .bytes_sent = s->bytes_got,
 		.rate = s->rate, .eta_ns = s->rate ? (uint64_t)((double)s->left * 1e9 / (double)s->rate) : UINT64_MAX,
 	};
-}
-
-/* ---- divergences ---- */
-
-void volume_divergence_drop(struct volume *v, struct volume_call *call)
-{
-	int result = -ENOENT;
-
-	snprintf(call->why, WHY_BYTES, "there is no divergence %llx; see: holdfast divergence %s list",
-		 (unsigned long long)call->id, v->config.name);
-	for (unsigned i = 0; i < UNDO_SLOTS && result == -ENOENT; i++) {
-		struct undo_slot *slot = &v->undo.slots[i];
-
-		if (slot->kind != UNDO_DIVERGENCE || from_le64(slot->header.id) != call->id)
-			continue;
-		result = v->sink.step == SINK_NONE && undo_idle(&v->undo) ? 0 : -EBUSY;
-		snprintf(call->why, WHY_BYTES, result ? "undo is busy just now; try again in a moment" : "");
-		if (!result)
-			undo_drop(slot);
-	}
-	volume_call_answer(v, call, result);
 }

@@ -84,6 +84,11 @@ bool resync_asked(struct peer *p, const struct frame_ask *ask)
 	struct volume *v = p->volume;
 	struct resync_source *g = &p->give;
 
+	if (p->state == PEER_FOLLOWING && p->rewind) {
+		p->split.give_up = false;
+		peer_drop(p, "each of us was told to take the other's history; tell one of them again", 1000000000);
+		return false;
+	}
 	if (p->state != PEER_IDLE && p->state != PEER_CATCHUP && p->state != PEER_ONLINE && p->state != PEER_RESYNC &&
 	    p->state != PEER_SPLIT) {
 		peer_malformed(p, "ASK is not expected now");
@@ -228,7 +233,7 @@ static void chunk_start(struct resync_chunk *c, enum volume_op op, uint64_t firs
 	c->since = v->destage.traced;
 	c->marks = c->peer->lack->marks;
 	c->request.op = op;
-	c->request.flags = 0;
+	c->request.flags = op == VOLUME_READ ? VOLUME_EXACT : 0;
 	c->request.offset = first * BLOCK_BYTES;
 	c->request.len = count * BLOCK_BYTES;
 	c->request.buffer = c->buffer;
@@ -338,6 +343,8 @@ static void chunk_done(struct volume_request *request, int result)
 	if (c->stale || p->give.step != SOURCE_RUN) {
 		c->state = CHUNK_FREE;
 		c->stale = false;
+	} else if (result == -EAGAIN) {		/* the bits are still set: the next pass comes here */
+		c->state = CHUNK_FREE;
 	} else if (result < 0) {
 		c->state = CHUNK_FREE;
 		peer_drop(p, "the resync stops: blocks that it lacks cannot be read here; check the disk", 5000000000);

@@ -18,6 +18,12 @@ bool split_loses(enum split_policy policy, const struct split_side *ours, const 
 	return false;
 }
 
+bool split_loses_between(enum split_policy policy, enum split_policy their_policy, const struct split_side *ours,
+			 const struct split_side *theirs)
+{
+	return split_loses(policy, ours, theirs) && !split_loses(their_policy, theirs, ours);
+}
+
 void split_met(struct peer *p)
 {
 	struct volume *v = p->volume;
@@ -25,9 +31,16 @@ void split_met(struct peer *p)
 	struct position from = p->fork;
 	char why[WHY_BYTES];
 
-	*s = (struct split){ .walking = true, .give_up = s->give_up, .keep = s->keep };
+	if (s->told_at.lsn == from.lsn && memcmp(s->told_at.hash, from.hash, HASH_BYTES) == 0)
+		*s = (struct split){ .walking = true, .give_up = s->give_up, .keep = s->keep, .told_at = from,
+				     .said_full = s->said_full };
+	else
+		*s = (struct split){ .walking = true };
+	/* What is below the floor is in the peer's bitmap: blocks, but no bytes and times. */
+	if (!lack_names(p->lack, from.lsn))
+		bitmap_set(&p->lack->bits, 0, p->lack->bits.bits);
 	if (from.lsn < v->meta.floor.lsn)
-		from = v->meta.floor;	/* what is below is in the peer's bitmap: blocks, but no bytes and times */
+		from = v->meta.floor;
 	cursor_seek(&p->cursor, &from);
 	snprintf(why, sizeof why,
 		 "nodes %s and %s were both primary after LSN %llu; neither gives anything up until told: "
@@ -70,6 +83,17 @@ static void lose(struct peer *p, const char *why)
 {
 	struct volume *v = p->volume;
 
+	/* Before anything is changed: it could not be set aside, and who is primary would stop to be it for nothing. */
+	if (undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
+		if (!p->split.said_full)
+			say(v->io, IO_WARNING,
+			    "volume=%s peer=%s split brain: %s, but all slots of undo hold divergences; "
+			    "this node goes on as it is; see: holdfast divergence %s list, and drop one",
+			    v->config.name, p->config->name, why, v->config.name);
+		p->split.said_full = true;
+		return;
+	}
+	p->split.said_full = false;
 	say(v->io, IO_WARNING,
 	    "volume=%s peer=%s split brain: %s; this node sets aside what it wrote since LSN %llu and "
 	    "takes the history of %s",
@@ -103,7 +127,8 @@ static void decide(struct peer *p)
 		lose(p, "told to keep the peer");
 	} else if (from_le16(s->theirs.keep)) {
 		lose(p, "the peer was told that it is the one to keep");
-	} else if (!s->keep && split_loses(v->config.split_policy, &ours, &theirs)) {
+	} else if (!s->keep &&
+		   split_loses_between(v->config.split_policy, from_le16(s->theirs.policy), &ours, &theirs)) {
 		lose(p, split_policy_name(v->config.split_policy));
 	}
 }
@@ -185,8 +210,16 @@ static int resolve(struct volume *v, struct volume_call *call)
 			compare_text(p, call->why);
 			continue;
 		}
+		if (named && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
+			snprintf(call->why, WHY_BYTES,
+				 "all slots of undo hold divergences, so what this node wrote could "
+				 "not be set aside; see: holdfast divergence %s list, and drop one",
+				 v->config.name);
+			return -EBUSY;
+		}
 		p->split.keep = self;
 		p->split.give_up = named;
+		p->split.told_at = p->fork;
 		p->split.say = true;
 		p->split.said_both = false;
 		snprintf(call->why, WHY_BYTES,

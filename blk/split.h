@@ -14,7 +14,9 @@ struct split {
 	bool walking;			/* our figures are being made, and kept up to date */
 	bool give_up;			/* our operator said so */
 	bool keep;			/* our operator said that the peer is to give up */
+	struct position told_at;	/* the fork that he meant: what he said holds for that one */
 	bool said_both;			/* both operators said to keep their own: told once */
+	bool said_full;			/* there is no slot of undo to keep it in: told once */
 	bool say;
 	uint64_t bytes, first_ns, last_ns;	/* of our records since the fork */
 	bool known;
@@ -29,6 +31,9 @@ struct split_side {
 	const uint8_t *epoch_uuid;	/* of its last epoch: breaks ties that cost nobody anything. NULL: unknown */
 };
 bool split_loses(enum split_policy policy, const struct split_side *ours, const struct split_side *theirs);
+/* The same where each side has a policy of its own: policies that contradict each other decide nothing. */
+bool split_loses_between(enum split_policy policy, enum split_policy their_policy, const struct split_side *ours,
+			 const struct split_side *theirs);
 
 /* The verdict of the meeting is a split brain. */
 void split_met(struct peer *p);

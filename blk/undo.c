@@ -681,6 +681,15 @@ static bool slot_records(const struct undo_slot *slot)
 	return slot->kind == UNDO_RESYNC || (slot->kind == UNDO_DIVERGENCE && from_le64(slot->header.partial) == 0);
 }
 
+unsigned undo_divergences(const struct undo *u)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		count += u->slots[i].kind == UNDO_DIVERGENCE;
+	return count;
+}
+
 bool undo_recording(const struct undo *u)
 {
 	bool any = false;

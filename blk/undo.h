@@ -207,6 +207,8 @@ void undo_roll_back(struct undo_slot *slot);
 
 /* ---- before the store changes ---- */
 
+/* Slots that hold one. One slot is always left for a resync. */
+unsigned undo_divergences(const struct undo *u);
 /* Whether any slot records: then the store may change only what undo_preserve() was asked for. */
 bool undo_recording(const struct undo *u);
 /* All of @blocks (sorted, each once) and @holes (or NULL) are about to change. When it is over (undo_preserved(): at

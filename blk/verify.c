@@ -15,6 +15,7 @@
 
 enum {
 	AGAIN_NS = 50000000,		/* before a piece is tried again; times its tries */
+	ANSWER_NS = 90000000000,	/* a peer has its own, shorter bounds; this is for one that keeps no bound */
 	HURRY_NS = 20000000,		/* for a check, a flush is asked for at most so often */
 };
 
@@ -164,6 +165,9 @@ static void end(struct volume *v, const char *why)
 	k->ended_ns = v->io->wall_ns(v->io);
 	for (unsigned i = 0; i < v->peer_count; i++)
 		say_result(v, i);
+	if (k->unreadable)
+		say(v->io, IO_WARNING, "volume=%s verify: %llu blocks could not be read on this node; check the disk",
+		    v->config.name, (unsigned long long)k->unreadable);
 	say(v->io, *why ? IO_WARNING : IO_INFO, "volume=%s verify %s after %llu of %llu blocks%s%s", v->config.name,
 	    *why ? "stops" : "is over", (unsigned long long)k->done, (unsigned long long)all, *why ? ": " : "", why);
 }
@@ -214,6 +218,7 @@ static void unreadable(struct volume *v, struct verify_range *r)
 		return;
 	}
 	v->verify.unreadable++;
+	fetch_block(v, r->first);
 	say(v->io, IO_WARNING, "volume=%s verify: block %llu (offset %llu) cannot be read on this node", v->config.name,
 	    (unsigned long long)r->first, (unsigned long long)r->first * BLOCK_BYTES);
 	piece_over(v, r);
@@ -248,7 +253,7 @@ static void read_done(struct volume_request *request, int result)
 	r->answer = r->send;
 	r->lsn = request->lsn;
 	r->id = ++k->ids;
-	r->until_ns = volume_now(v) + 3 * v->config.peer_timeout_ns;
+	r->until_ns = volume_now(v) + ANSWER_NS;
 	if (r->repair)
 		return;
 	memset(r->differ, 0, sizeof r->differ);

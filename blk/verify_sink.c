@@ -9,7 +9,10 @@
 #include "checksum.h"
 #include "volume_private.h"
 
-enum { HOLD_NS = 1000000000 };
+enum {
+	HOLD_NS = 1000000000,
+	PATIENCE_NS = 30000000000,	/* for our log to get there: nothing is held up by that; and for destage */
+};
 
 static void over(struct volume *v, struct verify_check *c, bool done)
 {
@@ -63,7 +66,7 @@ bool verify_asked(struct peer *p, const struct frame_header *header)
 	c->differ = is_repair ? from_le64(repair->mask) : 0;
 	c->at = 0;
 	c->single = c->done = false;
-	c->until_ns = volume_now(v) + v->config.peer_timeout_ns;
+	c->until_ns = volume_now(v) + PATIENCE_NS;
 	c->reached_ns = 0;
 	c->state = CHECK_HELD;
 	if (is_repair)
@@ -171,7 +174,7 @@ static void put_in_place(struct volume *v, struct verify_check *c)
 	c->order = v->pool.order;
 	c->round = v->destage.started;
 	c->state = CHECK_PUT;
-	c->until_ns = volume_now(v) + v->config.peer_timeout_ns;
+	c->until_ns = volume_now(v) + PATIENCE_NS;
 	volume_turn_soon(v);
 }
 
@@ -198,6 +201,10 @@ static void held(struct volume *v, struct verify_check *c, uint64_t now)
 	}
 	if (v->applied < c->lsn)
 		return;
+	if (v->applied < v->fetches.ahead) {
+		over(v, c, false);
+		return;
+	}
 	if (!c->reached_ns)
 		c->reached_ns = now;
 	if (c->repair)

@@ -10,7 +10,7 @@
  *	peer_receive.c: ack	received, written, durable there /
  *	volume_acks()		all that the modes ask for is there: answered, exactly once, and only here
  *
- * A read takes pages first, zeros where a hole is, and the store for the rest.
+ * Reads are in volume_read.c.
  */
 #include "volume_private.h"
 
@@ -43,7 +43,7 @@ uint64_t volume_now(struct volume *v)
 
 /* ---- answers ------------------------------------------------------------------------------------ */
 
-static void answer(struct volume *v, struct volume_request *request, int result)
+void volume_answer(struct volume *v, struct volume_request *request, int result)
 {
 	list_remove(&request->link);
 	v->requests_in_flight--;
@@ -53,7 +53,7 @@ static void answer(struct volume *v, struct volume_request *request, int result)
 }
 
 /* An answer that is known inside volume_submit(): it is given at the end of the turn. */
-static void answer_later(struct volume *v, struct volume_request *request, int result)
+void volume_answer_later(struct volume *v, struct volume_request *request, int result)
 {
 	list_remove(&request->link);
 	request->stage = (unsigned)-result;
@@ -76,14 +76,14 @@ static void answer_finished(struct volume *v)
 	while (!list_empty(&ready)) {
 		struct volume_request *request = list_entry(list_first(&ready), struct volume_request, link);
 
-		answer(v, request, -(int)request->stage);
+		volume_answer(v, request, -(int)request->stage);
 	}
 }
 
 static void fail_list(struct volume *v, struct list *list, int error)
 {
 	while (!list_empty(list))
-		answer_later(v, list_entry(list_first(list), struct volume_request, link), error);
+		volume_answer_later(v, list_entry(list_first(list), struct volume_request, link), error);
 }
 
 void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too)
@@ -156,7 +156,7 @@ static void answer_up_to(struct volume *v, struct list *list, uint64_t lsn)
 		if (request->lsn > lsn)
 			return;
 		v->ack_count--;
-		answer(v, request, 0);
+		volume_answer(v, request, 0);
 	}
 }
 
@@ -275,7 +275,7 @@ void volume_pump(struct volume *v)
 			continue;
 		v->waiting_count--;
 		if (result) {
-			answer_later(v, request, result);
+			volume_answer_later(v, request, result);
 			continue;
 		}
 		request->lsn = v->log.end.lsn;
@@ -311,7 +311,7 @@ static void submit_flush(struct volume *v, struct volume_request *request)
 	v->flushes_done++;
 	/* A secondary has acknowledged nothing that a flush could cover. */
 	if (v->role != ROLE_PRIMARY) {
-		answer_later(v, request, 0);
+		volume_answer_later(v, request, 0);
 		return;
 	}
 	request->lsn = v->log.end.lsn;
@@ -319,255 +319,6 @@ static void submit_flush(struct volume *v, struct volume_request *request)
 	list_append(&v->flushes, &request->link);
 	v->ack_count++;
 	volume_turn_soon(v);
-}
-
-/* ---- reads ---------------------------------------------------------------------------------------- */
-
-static void read_go_on(struct volume *v, struct volume_request *request);
-static void submit_read_anew(struct volume *v, struct volume_request *request);
-
-enum { VOLUME_CURRENT = 1 << 16 };	/* request flag of our own reads: whatever readers are shown */
-
-/* Copies what memory knows of the request's blocks into its buffer. A block of which memory knows nothing is
- * left as it is: the store's bytes are, or will be, there. */
-static void read_overlay(struct volume *v, struct volume_request *request)
-{
-	uint64_t first = request->offset / BLOCK_BYTES;
-	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
-
-	for (uint64_t block = first; block < end; block++) {
-		struct page *page = pool_find(&v->pool, block);
-		uint8_t *to = request->buffer + (block - first) * BLOCK_BYTES;
-
-		if (page && page->state != PAGE_LOADING) {
-			memcpy(to, page->data, BLOCK_BYTES);
-			pool_touch(&v->pool, page);
-		} else if (!page && pool_in_hole(&v->pool, block)) {
-			memset(to, 0, BLOCK_BYTES);
-		}
-	}
-}
-
-static bool needs_store(const struct volume *v, uint64_t block)
-{
-	const struct page *page = pool_find(&v->pool, block);
-
-	return page ? page->state == PAGE_LOADING : !pool_in_hole(&v->pool, block);
-}
-
-static void read_from_store_done(struct io_op *op, int64_t result)
-{
-	struct volume_request *request = container_of(op, struct volume_request, io);
-	struct volume *v = request->volume;
-
-	if (result != (int64_t)op->len) {
-		int error = result < 0 ? (int)result : -EIO;
-
-		say(v->io, IO_ERROR, "volume=%s store: reading %llu bytes at %llu failed (%s)", v->config.name,
-		    (unsigned long long)op->len, (unsigned long long)op->offset, strerrordesc_np(-error));
-		answer(v, request, -EIO);
-		return;
-	}
-	request->progress = (op->offset + op->len) / BLOCK_BYTES;
-	read_go_on(v, request);
-}
-
-/* request->stage of a read: how often it began, and whether it is the store's done() that we are in. */
-enum { READ_STORE = 1, READ_TRY = 2, READ_TRIES = 16 };
-
-static void read_begin(struct volume *v, struct volume_request *request)
-{
-	request->progress = 0;
-	request->stage += READ_TRY;
-	request->lsn = v->destage.traced;
-	read_overlay(v, request);
-	read_go_on(v, request);
-}
-
-/* All its bytes are there. Memory is asked again: what changed meanwhile has a page, unless a destage has brought
- * it to the store since and the page was given up. Then the read begins anew, so that what it returns is the
- * volume as of one LSN. (A read that loses that race READ_TRIES times gets what it has: each block is right as
- * of some moment since it was submitted.) */
-static void read_end(struct volume *v, struct volume_request *request)
-{
-	uint64_t first = request->offset / BLOCK_BYTES;
-	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
-	int result = 0;
-
-	if (destage_touched(&v->destage, first, end, request->lsn)) {
-		if (request->stage < READ_TRIES * READ_TRY) {
-			read_begin(v, request);
-			return;
-		}
-		result = request->flags & VOLUME_EXACT ? -EAGAIN : 0;
-	}
-	/* It began before a resync did: not what readers are shown now. */
-	if (resync_running(v) && !(request->flags & VOLUME_CURRENT)) {
-		submit_read_anew(v, request);
-		return;
-	}
-	read_overlay(v, request);
-	request->lsn = v->applied;
-	if (request->stage & READ_STORE)	/* not in volume_submit() */
-		answer(v, request, result);
-	else
-		answer_later(v, request, result);
-}
-
-/* The next run of blocks that only the store knows, or the end. */
-static void read_go_on(struct volume *v, struct volume_request *request)
-{
-	uint64_t first = request->offset / BLOCK_BYTES, from = max_u64(request->progress, first), to;
-	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
-
-	while (from < end && !needs_store(v, from))
-		from++;
-	for (to = from; to < end && (to - from) * BLOCK_BYTES < IO_LEN_MAX && needs_store(v, to); to++)
-		;
-	if (from == end) {
-		read_end(v, request);
-		return;
-	}
-	request->stage |= READ_STORE;
-	request->io = (struct io_op){
-		.kind = IO_READ, .file = v->config.store, .offset = from * BLOCK_BYTES,
-		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
-		.done = read_from_store_done,
-	};
-	v->io->submit(v->io, &request->io);
-}
-
-/* ---- reads while a resync changes the store ---- */
-
-static void view_go_on(struct volume *v, struct volume_request *request);
-
-/* From a done(). */
-static void submit_read_anew(struct volume *v, struct volume_request *request)
-{
-	request->progress = 0;
-	if (!resync_running(v)) {
-		request->stage = 1;
-		read_begin(v, request);
-	} else if (resync_readable(v)) {
-		request->stage = v->views;
-		view_go_on(v, request);
-	} else {
-		answer(v, request, -EIO);
-	}
-}
-
-static void view_read_done(struct io_op *op, int64_t result)
-{
-	struct volume_request *request = container_of(op, struct volume_request, io);
-	struct volume *v = request->volume;
-	uint64_t from = request->progress, to = from + op->len / BLOCK_BYTES;
-
-	/* Meanwhile the resync may be over (or another one have begun): what was read is nothing. */
-	if (!resync_running(v) || request->stage != v->views) {
-		submit_read_anew(v, request);
-		return;
-	}
-	if (result != (int64_t)op->len || !resync_readable(v)) {
-		answer(v, request, -EIO);
-		return;
-	}
-	/* A block of the store may have been replaced while we read it: then its bit was set before. */
-	if (op->file == v->config.store)
-		to = min_u64(to, bitmap_next(&v->sink.slot->saved, from));
-	request->progress = to;
-	view_go_on(v, request);
-}
-
-/* The next run of blocks that are all in the snapshot, or all still in the store. */
-static void view_go_on(struct volume *v, struct volume_request *request)
-{
-	const struct bitmap *saved = &v->sink.slot->saved;
-	uint64_t first = request->offset / BLOCK_BYTES, from = max_u64(request->progress, first), to;
-	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
-	bool in_undo;
-
-	request->progress = from;
-	if (from == end) {
-		request->lsn = from_le64(v->sink.slot->header.lsn);
-		answer(v, request, 0);
-		return;
-	}
-	in_undo = bitmap_test(saved, from);
-	to = min_u64(end, in_undo ? bitmap_next_clear(saved, from) : bitmap_next(saved, from));
-	to = min_u64(to, from + IO_LEN_MAX / BLOCK_BYTES);
-	request->io = (struct io_op){
-		.kind = IO_READ, .file = in_undo ? v->sink.slot->file : v->config.store,
-		.offset = in_undo ? undo_block_offset(&v->undo, from) : from * BLOCK_BYTES,
-		.len = (to - from) * BLOCK_BYTES, .data = request->buffer + (from - first) * BLOCK_BYTES,
-		.done = view_read_done,
-	};
-	v->io->submit(v->io, &request->io);
-}
-
-static void submit_read(struct volume *v, struct volume_request *request)
-{
-	CHECK((uintptr_t)request->buffer % BLOCK_BYTES == 0);
-	v->reads++;
-	v->bytes_read += request->len;
-	if (!resync_running(v))
-		read_begin(v, request);
-	else if (resync_readable(v))
-		submit_read_anew(v, request);
-	else
-		answer_later(v, request, -EIO);
-}
-
-void volume_read_current(struct volume *v, struct volume_request *request)
-{
-	list_init(&request->link);
-	request->volume = v;
-	request->flags |= VOLUME_CURRENT;
-	request->progress = 0;
-	request->stage = 0;
-	v->requests_in_flight++;
-	read_begin(v, request);
-}
-
-static void mapped(struct io_op *op, int64_t result)
-{
-	struct volume_request *request = container_of(op, struct volume_request, io);
-	struct volume *v = request->volume;
-
-	/* A file's extent may end inside a block of ours; such a block is data. */
-	if (result >= 0 && op->extent < BLOCK_BYTES)
-		result = 1;
-	op->extent = max_u64(round_down(op->extent, BLOCK_BYTES), BLOCK_BYTES);
-	request->extent = min_u64(op->extent - request->offset % BLOCK_BYTES, request->len);
-	answer(v, request, result < 0 ? -EIO : (int)result);
-}
-
-static void submit_map(struct volume *v, struct volume_request *request)
-{
-	uint64_t block = request->offset / BLOCK_BYTES, to = block + 1;
-	uint64_t end = round_up(request->offset + request->len, BLOCK_BYTES) / BLOCK_BYTES;
-	bool hole = false;
-
-	if (resync_running(v)) {	/* nobody knows; to say that it is data is always right */
-		request->extent = request->len;
-		answer_later(v, request, 1);
-		return;
-	}
-	if (pool_find(&v->pool, block)) {
-		while (to < end && pool_find(&v->pool, to))
-			to++;
-	} else {
-		to = pool_run_end(&v->pool, block, end, &hole);
-	}
-	request->extent = min_u64(to * BLOCK_BYTES - request->offset, request->len);
-	if (pool_find(&v->pool, block) || hole) {
-		answer_later(v, request, hole ? 0 : 1);
-		return;
-	}
-	request->io = (struct io_op){
-		.kind = IO_MAP, .file = v->config.store, .offset = block * BLOCK_BYTES,
-		.len = (to - block) * BLOCK_BYTES, .done = mapped,
-	};
-	v->io->submit(v->io, &request->io);
 }
 
 /* ---- entry ---------------------------------------------------------------------------------------- */
@@ -600,18 +351,18 @@ void volume_submit(struct volume *v, struct volume_request *request)
 	request->stage = 0;
 	v->requests_in_flight++;
 	if (result) {
-		answer_later(v, request, result);
+		volume_answer_later(v, request, result);
 		return;
 	}
 	switch (request->op) {
-	case VOLUME_READ: submit_read(v, request); return;
+	case VOLUME_READ: volume_read_submit(v, request); return;
 	case VOLUME_FLUSH: submit_flush(v, request); return;
-	case VOLUME_MAP: submit_map(v, request); return;
+	case VOLUME_MAP: volume_map_submit(v, request); return;
 	case VOLUME_WRITE:
 	case VOLUME_DISCARD:
 	case VOLUME_ZERO: submit_write(v, request); return;
 	}
-	answer_later(v, request, -EINVAL);
+	volume_answer_later(v, request, -EINVAL);
 }
 
 /* ---- the turn --------------------------------------------------------------------------------------- */
@@ -660,6 +411,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
 			lacks_step(&v->lacks);
 		resync_sink_step(v);
+		fetch_step(v);
 		verify_sink_step(v);
 		verify_step(v);
 		volume_role_step(v);
@@ -701,6 +453,7 @@ static bool any_peer_undurable(const struct volume *v)
 static void volume_tick(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, tick);
+	bool moves = resync_sink_moves_log(v);
 	uint64_t now = volume_now(v);
 
 	if (result < 0) {
@@ -711,9 +464,10 @@ static void volume_tick(struct io_op *op, int64_t result)
 	if (v->role == ROLE_PRIMARY && !v->failed && (v->log.closed.lsn > v->commit || any_peer_undurable(v)))
 		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
 	/* Ten times a second at most meta learns how far the journal is durable: so that a journal that ends earlier
-	 * after a crash is known to have lost what was promised. */
-	v->meta.commit = v->commit;
-	if (v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
+	 * after a crash is known to have lost what was promised. While the log moves, meta is ahead of it. */
+	if (!moves)
+		v->meta.commit = v->commit;
+	if (!moves && v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
 		v->meta.durable = v->journal.durable;
 		meta_save(&v->meta);
 	}

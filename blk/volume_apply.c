@@ -20,7 +20,8 @@ static uint64_t apply_target(const struct volume *v)
 		return min_u64(v->journal.written, v->log.closed.lsn);
 	if (v->sink.step == SINK_PARTIAL || v->sink.step == SINK_JUMP || v->sink.step >= SINK_BACK_QUIET)
 		return v->applied;
-	return min_u64(min_u64(v->commit, verify_hold(v)), min_u64(v->journal.written, v->log.closed.lsn));
+	return min_u64(min_u64(v->commit, min_u64(verify_hold(v), fetch_hold(v))),
+		       min_u64(v->journal.written, v->log.closed.lsn));
 }
 
 static int apply_record(struct volume *v, const struct record_header *r)

@@ -84,8 +84,10 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	    destage_new(&v->destage, io, v->config.store, &v->pool, &v->journal, &v->meta, &v->undo, &v->applied,
 			stages, volume_destage_freed) ||
 	    cursor_new(&v->apply, io, &v->log, &v->journal, volume_apply_ready) ||
-	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v) || verify_new(v))
+	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v) || verify_new(v) ||
+	    fetch_new(v))
 		return -ENOMEM;
+	v->pool.mend = fetch_load;
 	v->scan_history = io->alloc(io, sizeof *v->scan_history, 0);
 	v->slots = io->alloc(io, META_BYTES, IO_FIXED);
 	if (!v->scan_history || !v->slots)
@@ -145,6 +147,7 @@ void volume_free(struct volume *v)
 	undo_delete(&v->undo);
 	resync_sink_delete(v);
 	verify_delete(v);
+	fetch_delete(v);
 	destage_delete(&v->destage);
 	meta_delete(&v->meta);
 	pool_delete(&v->pool);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The inside of a volume. In reading order:
  *
- *	volume.c	a write, from entry to acknowledgement; reads; the turn
+ *	volume.c	a write, from entry to acknowledgement; the turn
+ *	volume_read.c	reads
  *	volume_open.c	recovery, start, stop
  *	volume_apply.c	a secondary's log becomes what its readers see
  *	resync_sink.c	a resync of this replica, step by step
  *	verify.c	blocks are compared with those of peers
+ *	volume_failover.c	taking over by force
+ *	fetch.c		blocks that cannot be read are had from peers
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
  *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
@@ -16,6 +19,7 @@
 #include "ack.h"
 #include "cursor.h"
 #include "destage.h"
+#include "fetch.h"
 #include "history.h"
 #include "journal.h"
 #include "lack.h"
@@ -99,6 +103,7 @@ struct volume {
 	unsigned views;			/* resyncs begun: a read of an earlier one's snapshot is told by it */
 	struct verify verify;
 	struct verify_sink verify_sink;
+	struct fetches fetches;
 	struct cursor apply;		/* of a secondary; the scan of recovery too */
 	uint64_t applied;		/* pages and holes hold the log up to here */
 	uint64_t commit;
@@ -147,9 +152,10 @@ struct volume {
 
 enum { TICK_NS = 100000000 };
 
-/* Flag of a READ of our own: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
- * often. */
-enum { VOLUME_EXACT = 1 << 8 };
+/* Flags of our own READs. EXACT: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
+ * often. CURRENT: of what pages and store hold, whatever readers are shown; and no peer is asked for what our disk
+ * cannot read. */
+enum { VOLUME_EXACT = 1 << 8, VOLUME_CURRENT = 1 << 9 };
 
 /* volume.c */
 void volume_turn_soon(struct volume *v);
@@ -165,8 +171,17 @@ void volume_fail_writes(struct volume *v, int error, bool unacknowledged_too);
 void volume_journal_moved(struct journal *j);
 void volume_meta_moved(struct meta *m);
 void volume_pool_loaded(struct pool *pool, int error);
+/* Its done(), now: from another done(), or a turn. Or at the end of this turn. */
+void volume_answer(struct volume *v, struct volume_request *request, int result);
+void volume_answer_later(struct volume *v, struct volume_request *request, int result);
+/* volume_read.c; READ and MAP of volume_submit() */
+void volume_read_submit(struct volume *v, struct volume_request *request);
+void volume_map_submit(struct volume *v, struct volume_request *request);
 /* A read of what pages and store hold, whatever readers are shown. @request as of volume_submit(). */
 void volume_read_current(struct volume *v, struct volume_request *request);
+/* A READ that waited for a block (fetch.h) begins anew; or fails. */
+void volume_read_again(struct volume *v, struct volume_request *request);
+void volume_read_refuse(struct volume *v, struct volume_request *request);
 void volume_lacks_moved(struct lacks *l);
 void volume_undo_moved(struct undo *u);
 void volume_destage_freed(struct destage *d);
@@ -188,6 +203,10 @@ bool volume_commit_goes_on_without(const struct volume *v, const struct peer *p)
 
 /* volume_role.c */
 void volume_role_step(struct volume *v);
+/* 0, or why it cannot become primary; whether it may be forced says the call. */
+int volume_promote_refusal(struct volume *v, const struct volume_call *call, char why[WHY_BYTES]);
+/* @from hands over, or NULL. The call (or NULL) is answered when it is over. */
+void volume_promote_start(struct volume *v, struct volume_call *call, struct peer *from);
 void volume_calls_answer(struct volume *v);
 /* It is answered at the end of the turn, never from inside itself. */
 void volume_call_answer(struct volume *v, struct volume_call *call, int result);

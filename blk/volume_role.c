@@ -161,7 +161,7 @@ static void expect_step(struct volume *v)
 
 /* ---- promote ---------------------------------------------------------------------------------------- */
 
-static int promote_refusal(struct volume *v, const struct volume_call *call, char why[WHY_BYTES])
+int volume_promote_refusal(struct volume *v, const struct volume_call *call, char why[WHY_BYTES])
 {
 	if (v->state != VOLUME_OPEN || v->failed) {
 		snprintf(why, WHY_BYTES, "this replica has failed: %s", v->why);
@@ -249,7 +249,7 @@ static void promote_ask(struct volume *v)
 	}
 }
 
-static void promote_start(struct volume *v, struct volume_call *call, struct peer *from)
+void volume_promote_start(struct volume *v, struct volume_call *call, struct peer *from)
 {
 	bool back = resync_running(v) || v->sink.step != SINK_NONE;
 
@@ -290,11 +290,11 @@ void volume_promote(struct volume *v, struct volume_call *call)
 	}
 	if (!call->force && expect_peers(v, call, volume_promote))
 		return;
-	result = promote_refusal(v, call, call->why);
+	result = volume_promote_refusal(v, call, call->why);
 	if (result)
 		volume_call_answer(v, call, result);
 	else
-		promote_start(v, call, NULL);
+		volume_promote_start(v, call, NULL);
 }
 
 static void step_ask(struct volume *v)
@@ -532,76 +532,6 @@ static void step_hand(struct volume *v)
 		v->on_role(v->on_role_context, v->role);
 }
 
-/* ---- failover ----------------------------------------------------------------------------------------- */
-
-static void may_be_lost(struct volume *v, char why[WHY_BYTES])
-{
-	uint64_t now = volume_now(v), here = v->log.closed.lsn, known;
-	const struct peer *last = NULL;
-
-	if (resync_readable(v))
-		here = from_le64(v->sink.slot->header.lsn);
-	known = here;
-	for (unsigned i = 0; i < v->peer_count; i++) {
-		const struct peer *p = &v->peers[i];
-
-		known = max_u64(known, p->end.lsn);
-		if (p->heard_ns && p->role == ROLE_PRIMARY && (!last || p->heard_ns > last->heard_ns))
-			last = p;
-	}
-	if (!last)
-		snprintf(why, WHY_BYTES, "this node's log ends at LSN %llu; no primary was heard since this daemon "
-			 "started, so what others acknowledged after that LSN is not known and would be lost",
-			 (unsigned long long)here);
-	else
-		snprintf(why, WHY_BYTES,
-			 "this node's log ends at LSN %llu; primary %s was last heard %.1f s ago and its log "
-			 "ended at LSN %llu: %llu bytes known to be missing here, and whatever it acknowledged "
-			 "since",
-			 (unsigned long long)here, last->config->name,
-			 (double)(now - last->heard_ns) / 1e9, (unsigned long long)known,
-			 (unsigned long long)(known - here));
-}
-
-void volume_failover(struct volume *v, struct volume_call *call)
-{
-	char note[WHY_BYTES];
-	int result = 0;
-
-	call->why[0] = 0;
-	if (v->role == ROLE_PRIMARY) {
-		snprintf(call->why, WHY_BYTES, "this node is primary already");
-		volume_call_answer(v, call, 0);
-		return;
-	}
-	for (unsigned i = 0; i < v->peer_count && !result; i++) {
-		if (!peer_connected(&v->peers[i]) || v->peers[i].role != ROLE_PRIMARY ||
-		    v->peers[i].state == PEER_REFUSED)
-			continue;
-		snprintf(call->why, WHY_BYTES,
-			 "primary %s is alive and connected; hand over with: holdfast switchover %s %s",
-			 v->peers[i].config->name, v->config.name, v->geometry.node);
-		result = -EBUSY;
-	}
-	may_be_lost(v, note);
-	if (!result && !call->force && !call->dry_run) {
-		snprintf(call->why, WHY_BYTES, "not without --force: %.440s", note);
-		result = -EPERM;
-	} else if (!result && call->dry_run) {
-		snprintf(call->why, WHY_BYTES, "%s", note);
-		volume_call_answer(v, call, 0);
-		return;
-	}
-	if (!result)
-		result = promote_refusal(v, call, call->why);
-	if (result) {
-		volume_call_answer(v, call, result);
-		return;
-	}
-	promote_start(v, call, NULL);
-	snprintf(v->change.note, sizeof v->change.note, "%s", note);
-}
-
 void volume_reconnect(struct volume *v, struct volume_call *call)
 {
 	struct peer *p = peer_by_name(v, call->node);
@@ -676,8 +606,8 @@ static void handover_taken(struct peer *p, const struct frame_role *role)
 	struct volume_call *call = v->change.step == ROLE_STEP_WAIT && v->change.kind == CHANGE_REQUEST
 					   ? v->change.call : NULL;
 
-	if (v->role == ROLE_PRIMARY || v->source != p || resync_running(v) || v->sink.step != SINK_NONE || at.lsn != v->log.closed.lsn ||
-	    memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
+	if (v->role == ROLE_PRIMARY || v->source != p || resync_running(v) || v->sink.step != SINK_NONE ||
+	    at.lsn != v->log.closed.lsn || memcmp(at.hash, v->log.closed.hash, HASH_BYTES) != 0 ||
 	    (v->change.step != ROLE_STEP_NONE && v->change.kind != CHANGE_REQUEST)) {
 		say(v->io, IO_WARNING,
 		    "volume=%s peer=%s handed over at LSN %llu, which is not where our log ends; not taken",
@@ -688,7 +618,7 @@ static void handover_taken(struct peer *p, const struct frame_role *role)
 	p->promised = max_u64(p->promised, from_le64(role->number) - 1);
 	v->commit = max_u64(v->commit, at.lsn);
 	v->change = (struct role_change){ 0 };
-	promote_start(v, call, p);
+	volume_promote_start(v, call, p);
 }
 
 void volume_role_frame(struct peer *p, const struct frame_role *role, const char *text)

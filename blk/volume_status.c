@@ -98,7 +98,7 @@ void volume_status(struct volume *v, struct volume_status *out)
 		.journal_writes = v->journal.writes, .journal_syncs = v->journal.syncs,
 		.journal_bytes_written = v->journal.bytes_written, .destage_rounds = v->destage.rounds,
 		.destage_bytes = v->destage.bytes, .punched_bytes = v->destage.punched_bytes,
-		.min_copies = v->config.min_copies, .peer_count = v->peer_count,
+		.reads_repaired = v->fetches.repaired, .min_copies = v->config.min_copies, .peer_count = v->peer_count,
 	};
 	memcpy(out->name, v->config.name, sizeof out->name);
 	memcpy(out->why, v->why, sizeof out->why);

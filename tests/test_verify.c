@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Online verify: no false alarm whatever is written or fails meanwhile; what a disk has changed is found and mended. */
+/* Online verify: no false alarm whatever is written or fails meanwhile; what a disk has changed is found and mended.
+ * And read repair: what a disk cannot read is served by a peer. */
 #include "directed.h"
 
 enum { BLOCKS_ROTTED = 3 };
@@ -37,16 +38,19 @@ static void command_over(struct volume_call *call, int result)
 /* Starts one; the result. */
 static int verify_start(struct cluster *c, unsigned node, const char *only, bool repair, char why[WHY_BYTES])
 {
-	static struct command command;		/* a crash may keep it for ever */
+	/* One on a node that is paused is answered later, one on a node that dies is not: more than one cluster has. */
+	static struct command commands[64];
+	static unsigned next;
+	struct command *command = &commands[next++ % 64];
 
-	command = (struct command){ .call = { .done = command_over, .repair = repair } };
-	snprintf(command.call.node, sizeof command.call.node, "%s", only);
-	volume_verify(cluster_volume(c, node), &command.call);
-	for (unsigned i = 0; i < 1000 && !command.over; i++)
+	*command = (struct command){ .call = { .done = command_over, .repair = repair } };
+	snprintf(command->call.node, sizeof command->call.node, "%s", only);
+	volume_verify(cluster_volume(c, node), &command->call);
+	for (unsigned i = 0; i < 1000 && !command->over; i++)
 		cluster_step(c);
 	if (why)
-		snprintf(why, WHY_BYTES, "%s", command.call.why);
-	return command.over ? command.result : -ETIMEDOUT;
+		snprintf(why, WHY_BYTES, "%s", command->call.why);
+	return command->over ? command->result : -ETIMEDOUT;
 }
 
 /* To its end. */
@@ -54,6 +58,8 @@ static void verify_run(struct cluster *c, unsigned node, bool repair)
 {
 	uint64_t until = world_now(cluster_world(c)) + 120 * SECONDS;
 
+	while (status_of(c, node)->verify.running)		/* an earlier one */
+		cluster_step(c);
 	assert_int_equal(verify_start(c, node, "", repair, NULL), 0);
 	while (status_of(c, node)->verify.running)
 		if (world_now(cluster_world(c)) > until || !cluster_step(c))
@@ -393,6 +399,197 @@ static void verify_waits_for_a_peer_that_is_slow_to_apply(void **state)
 	cluster_free(c);
 }
 
+/* ---- read repair ---- */
+
+static void unreadable(struct cluster *c, unsigned node, uint64_t block, uint64_t count)
+{
+	struct disk_fault fault = { .kinds = 1u << IO_READ, .error = -EIO, .offset = block * BLOCK_BYTES,
+				    .len = count * BLOCK_BYTES };
+
+	machine_disk_fail(cluster_machine(c, node), cluster_disk(c, node, 's'), &fault);
+}
+
+/* A block per number, in the stores only; node a is primary. */
+static struct cluster *start_written(unsigned nodes, enum replication_mode mode)
+{
+	struct cluster_options o = options_of(nodes, mode);
+	struct cluster *c = start(&o);
+
+	for (unsigned i = 0; i < 16; i++)
+		write_now(c, 0, i * BLOCK_BYTES, BLOCK_BYTES, 100 + (int)i);
+	rest(c, nodes);
+	return c;
+}
+
+static int read_now(struct cluster *c, unsigned node, uint64_t block, uint64_t count)
+{
+	struct asked *a = ask(c, node, VOLUME_READ, block * BLOCK_BYTES, count * BLOCK_BYTES, 0, 0);
+	int result;
+
+	assert_true(wait_for(c, &a->done, 30 * SECONDS));
+	result = a->result;
+	for (uint64_t i = 0; result == 0 && i < count * BLOCK_BYTES; i++)
+		assert_int_equal(a->buffer[i], 100 + block + i / BLOCK_BYTES);
+	asked_free(a);
+	return result;
+}
+
+static void unreadable_blocks_are_served_from_a_peer_and_rewritten(void **state)
+{
+	(void)state;
+	for (unsigned mode = MODE_A; mode <= MODE_D; mode++)
+		for (unsigned node = 0; node < 2; node++) {
+			struct cluster *c = start_written(2, (enum replication_mode)mode);
+			uint64_t before = machine_disk_ops(cluster_machine(c, node));
+
+			unreadable(c, node, 5, 2);
+			machine_disk_write_now(cluster_machine(c, node), cluster_disk(c, node, 's'), 5 * BLOCK_BYTES,
+					       "rot", 3);
+			c->nodes[node].rotten = true;
+			assert_int_equal(read_now(c, node, 0, 16), 0);
+			assert_int_equal(status_of(c, node)->reads_repaired, 2);
+			assert_int_equal(read_now(c, node, 4, 3), 0);
+			assert_int_equal(status_of(c, node)->reads_repaired, 2);	/* it has them now */
+			cluster_run_for(c, 5 * SECONDS);
+			assert_true(machine_disk_ops(cluster_machine(c, node)) > before);
+			assert_int_equal(status_of(c, node)->pages_dirty, 0);
+			c->nodes[node].rotten = false;
+			cluster_converge(c);		/* compares the stores: it was rewritten */
+			cluster_free(c);
+		}
+}
+
+static void unreadable_block_is_an_error_when_no_peer_can_help(void **state)
+{
+	struct cluster_options one = options_of(1, MODE_C);
+	struct cluster *c = start(&one);
+
+	(void)state;
+	write_now(c, 0, 0, BLOCK_BYTES, 100);
+	rest(c, 1);
+	unreadable(c, 0, 0, 1);
+	assert_int_equal(read_now(c, 0, 0, 1), -EIO);
+	cluster_free(c);
+	c = start_written(2, MODE_C);
+	unreadable(c, 0, 3, 1);
+	unreadable(c, 1, 3, 1);
+	assert_int_equal(read_now(c, 0, 3, 1), -EIO);
+	assert_int_equal(read_now(c, 1, 3, 1), -EIO);
+	cluster_crash(c, 1, false);
+	assert_int_equal(read_now(c, 0, 3, 1), -EIO);
+	assert_int_equal(read_now(c, 0, 2, 1), 0);
+	assert_int_equal(status_of(c, 0)->failed, 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void partial_write_onto_an_unreadable_block_is_repaired(void **state)
+{
+	(void)state;
+	for (unsigned mode = MODE_A; mode <= MODE_D; mode++)
+		for (unsigned node = 0; node < 3; node++) {
+			struct cluster *c = start_written(3, (enum replication_mode)mode);
+
+			unreadable(c, node, 5, 3);
+			for (unsigned i = 0; i < 20; i++)
+				write_now(c, 0, (5 + i % 3) * BLOCK_BYTES + 100 + i, 50 + i, (int)i);
+			cluster_run_for(c, 4 * SECONDS);
+			assert_int_equal(status_of(c, node)->failed, 0);
+			assert_int_equal(status_of(c, node)->reads_repaired, 3);
+			assert_int_equal(status_of(c, node)->lsn_applied, status_of(c, 0)->lsn_end);
+			for (unsigned i = 0; i < 3; i++)
+				cluster_check_all(c, i);
+			cluster_converge(c);
+			cluster_free(c);
+		}
+}
+
+static void partial_write_fails_the_volume_when_no_peer_can_help(void **state)
+{
+	struct cluster *c = start_written(2, MODE_C);
+	struct asked *a;
+
+	(void)state;
+	unreadable(c, 0, 5, 1);
+	unreadable(c, 1, 5, 1);
+	a = ask(c, 0, VOLUME_WRITE, 5 * BLOCK_BYTES + 7, 100, 1, 0);
+	assert_true(wait_for(c, &a->done, 60 * SECONDS));
+	assert_int_equal(a->result, -EIO);
+	assert_int_equal(status_of(c, 0)->failed, -EIO);
+	asked_free(a);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+/* Each node cannot read blocks of its own; all others are there. */
+static void no_read_and_no_node_fails_while_somebody_has_the_block(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(40); i++) {
+		unsigned nodes = 2 + (unsigned)((first + i) % 3);
+		struct cluster *c = start_random(first + i, nodes);
+		struct world *w = cluster_world(c);
+		uint64_t share = c->options.volume_bytes / BLOCK_BYTES / nodes, repaired = 0;
+
+		cluster_load(c, 200);
+		rest(c, nodes);
+		for (unsigned round = 0; round < 5; round++) {
+			for (unsigned n = 0; n < nodes; n++) {
+				uint64_t count = 1 + world_random_below(w, share);
+
+				unreadable(c, n, n * share + world_random_below(w, share - count + 1), count);
+			}
+			cluster_load(c, 150);
+			cluster_run_for(c, world_random_below(w, 400 * MILLISECONDS));
+			while (cluster_load_left(c))
+				if (!cluster_run_for(c, MILLISECONDS) || world_now(w) > 300 * SECONDS)
+					cluster_breach(c, "requests are not answered");
+			cluster_run_for(c, 3 * SECONDS);
+			for (unsigned n = 0; n < nodes; n++) {
+				if (status_of(c, n)->failed)
+					cluster_breach(c, "node %u failed: %s", n, status_of(c, n)->why);
+				repaired += status_of(c, n)->reads_repaired;
+				if (!pool_dirty(&cluster_volume(c, n)->pool) &&
+				    !cluster_volume(c, n)->pool.loading_count)
+					pool_forget(&cluster_volume(c, n)->pool);
+			}
+		}
+		if (!repaired || cluster_acked(c) != 200 + 5 * 150)
+			cluster_breach(c, "%llu blocks were repaired, %llu requests succeeded",
+				       (unsigned long long)repaired, (unsigned long long)cluster_acked(c));
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
+static void read_errors_and_any_other_faults_leave_replicas_that_converge(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(40); i++) {
+		unsigned nodes = 2 + (unsigned)((first + i) % 3);
+		struct cluster *c = start_random(first + i, nodes);
+		struct world *w = cluster_world(c);
+
+		for (unsigned round = 0; round < 20; round++) {
+			uint64_t blocks = c->options.volume_bytes / BLOCK_BYTES;
+
+			unreadable(c, (unsigned)world_random_below(w, nodes), world_random_below(w, blocks),
+				   1 + world_random_below(w, 64));
+			cluster_load(c, world_random_below(w, 60));
+			cluster_run_for(c, world_random_below(w, 600 * MILLISECONDS));
+			something_happens(c, nodes);
+			if (cluster_primary(c) < 0)
+				cluster_call(c, round % nodes, CLUSTER_PROMOTE, false, 0, 3 * SECONDS);
+		}
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(verify_finds_no_difference_while_clients_write_in_every_mode),
 	cmocka_unit_test(verify_raises_no_false_alarm_whatever_fails_meanwhile),
@@ -404,5 +601,11 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(verify_ends_when_the_connection_is_reset_and_clients_go_on),
 	cmocka_unit_test(verify_ends_with_the_role),
 	cmocka_unit_test(verify_waits_for_a_peer_that_is_slow_to_apply),
+	cmocka_unit_test(unreadable_blocks_are_served_from_a_peer_and_rewritten),
+	cmocka_unit_test(unreadable_block_is_an_error_when_no_peer_can_help),
+	cmocka_unit_test(partial_write_onto_an_unreadable_block_is_repaired),
+	cmocka_unit_test(partial_write_fails_the_volume_when_no_peer_can_help),
+	cmocka_unit_test(no_read_and_no_node_fails_while_somebody_has_the_block),
+	cmocka_unit_test(read_errors_and_any_other_faults_leave_replicas_that_converge),
 };
 TEST_GROUP(verify, tests)

@@ -305,9 +305,199 @@ static void put_log(struct wire *wire)
 	wire_put_frame(wire, FRAME_LOG, &f, (uint32_t)sizeof f.log + length);
 }
 
-static void put_frame(struct wire *wire, unsigned which)
+/* ---- frames of a resync, and of a split brain ---- */
+
+static uint64_t take_block(void)
+{
+	return take() & 7 ? take() % (volume->geometry.volume_bytes / BLOCK_BYTES) : take_number();
+}
+
+static void put_ask(struct wire *wire)
+{
+	struct frame_ask ask = { .at = frame_position_of(&volume->log.closed), .snapshot = to_le64(take() % 3) };
+	unsigned odd = take();
+
+	if (odd & 1)
+		ask.id = odd & 2 ? to_le64(volume->lacks.at[wire == &wires[1]].place->id) : to_le64(take_number());
+	ask.base = to_le64(odd & 4 ? take_number() : volume->log.closed.lsn);
+	if (odd & 8)
+		ask.at.lsn = to_le64(round_down(take_number(), volume->geometry.journal_block));
+	wire_put_frame(wire, FRAME_ASK, &ask, sizeof ask);
+}
+
+static void put_want(struct wire *wire)
+{
+	static struct { struct frame_want want; struct frame_range ranges[FRAME_RANGES_MAX]; } f;
+	uint32_t count = take() % 8;
+
+	for (uint32_t i = 0; i < count; i++)
+		f.ranges[i] = (struct frame_range){ to_le64(take_block()), to_le64(take()) };
+	f.want.count = to_le64(take() & 31 ? count : take_number());
+	wire_put_frame(wire, FRAME_WANT, &f, (uint32_t)(sizeof f.want + count * sizeof f.ranges[0]));
+}
+
+static void put_begin(struct wire *wire)
+{
+	static struct { struct frame_begin begin; struct epoch_entry epochs[HISTORY_MAX]; } f;
+	uint32_t count = volume->history.count;
+	unsigned odd = take();
+
+	f.begin = (struct frame_begin){
+		.id = to_le64(1 + take() % 2), .at = frame_position_of(&volume->log.closed),
+		.commit = to_le64(volume->commit), .blocks = to_le64(odd & 1 ? take_number() : 3),
+		.flags = to_le32(odd & 2 ? BEGIN_GOES_ON : 0),
+	};
+	if (odd & 4)
+		f.begin.id = to_le64(volume->meta.resync.id);
+	if (odd & 8)
+		f.begin.at.lsn = to_le64(round_down(take_number(), volume->geometry.journal_block));
+	if (odd & 16)
+		f.begin.at.hash[0] ^= 1;
+	memcpy(f.epochs, volume->history.epochs, count * sizeof f.epochs[0]);
+	if (odd & 32 && count < HISTORY_MAX) {
+		f.epochs[count] = (struct epoch_entry){ .number = to_le64(take_number()),
+							.start = to_le64(take_number()), .node = "x" };
+		f.epochs[count++].uuid[3] = (uint8_t)take();
+	}
+	if (odd & 64 && count)
+		count--;
+	f.begin.epoch_count = to_le32(count);
+	wire_put_frame(wire, FRAME_BEGIN, &f, (uint32_t)(sizeof f.begin + count * sizeof f.epochs[0]));
+}
+
+static void put_blocks(struct wire *wire)
+{
+	static struct { struct frame_blocks blocks; uint8_t tail[FRAME_BLOCKS_MAX * BLOCK_BYTES]; } f;
+	uint32_t kind = 1 + take() % 3, count = 1 + take() % 4, length = 0;
+	unsigned odd = take();
+
+	f.blocks = (struct frame_blocks){
+		.sequence = to_le64(odd & 1 ? take_number() : 1 + take()),
+		.count = to_le32(count),
+		.kind = to_le32(kind),
+		.lsn = to_le64(odd & 2 ? take_number() : volume->log.end.lsn),
+		.first = to_le64(take_block()),
+		.left = to_le64(odd & 4 ? take_number() : 5),
+	};
+	if (odd & 8)
+		f.blocks.count = to_le32((uint32_t)take_number());
+	memset(f.tail, (int)odd, 4 * BLOCK_BYTES);
+	if (kind != BLOCKS_ZERO)
+		length = count * (kind == BLOCKS_DATA ? (uint32_t)BLOCK_BYTES : (uint32_t)HASH_BYTES);
+	wire_put_frame(wire, FRAME_BLOCKS, &f, (uint32_t)sizeof f.blocks + length);
+}
+
+static void put_small_resync(struct wire *wire, unsigned which)
+{
+	struct frame_need need = { .what = to_le32(1 + take() % 2) };
+	struct frame_taken taken = { to_le64(take() % 9), to_le64(take() % 9),
+				     to_le64(take() & 1 ? UINT64_MAX : take()), to_le64(take() % 4 == 0) };
+	struct frame_done done = { to_le64(take() & 3 ? volume->meta.resync.id : take_number()),
+				   to_le64(take() & 3 ? volume->log.closed.lsn : take_number()) };
+	struct frame_side side = { .fork = to_le64(take_number()), .blocks = to_le64(take_number()),
+				   .last_ns = to_le64(take_number()), .role = to_le16(take() % 2),
+				   .keep = to_le16(take() % 2), .policy = to_le16(take() % SPLIT_POLICIES),
+				   .known = to_le32(take() % 2) };
+
+	switch (which % 4) {
+	case 0: wire_put_frame(wire, FRAME_NEED, &need, sizeof need); return;
+	case 1: wire_put_frame(wire, FRAME_TAKEN, &taken, sizeof taken); return;
+	case 2: wire_put_frame(wire, FRAME_DONE, &done, sizeof done); return;
+	case 3: wire_put_frame(wire, FRAME_SIDE, &side, sizeof side); return;
+	}
+}
+
+static void put_resync(struct wire *wire, unsigned which)
 {
 	switch (which % 8) {
+	case 0: put_ask(wire); return;
+	case 1: put_want(wire); return;
+	case 2: put_begin(wire); return;
+	case 3: put_blocks(wire); return;
+	default: put_small_resync(wire, which);
+	}
+}
+
+/* ---- verify and fetch: at, below or above what b has ---- */
+
+static uint64_t take_lsn(void)
+{
+	return take() & 1 ? volume->log.end.lsn + 8 * take() : take_number();
+}
+
+static void put_verify(struct wire *wire)
+{
+	static struct { struct frame_repair repair; uint8_t bytes[16 * BLOCK_BYTES]; } f;
+	static struct { struct frame_verify verify; uint8_t hashes[16 * HASH_BYTES]; } g;
+	unsigned count = 1 + take() % 13;
+	uint64_t mask = take() + 1;
+
+	if (take() & 1) {
+		f.repair = (struct frame_repair){ to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64),
+						  to_le64(mask) };
+		memset(f.bytes, (int)mask, sizeof f.bytes);
+		wire_put_frame(wire, FRAME_REPAIR, &f, (uint32_t)sizeof f.repair +
+			       (uint32_t)__builtin_popcountll(mask) * BLOCK_BYTES);
+		return;
+	}
+	g.verify = (struct frame_verify){ to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64), to_le32(count),
+					  to_le32(0) };
+	memset(g.hashes, (int)count, sizeof g.hashes);
+	wire_put_frame(wire, FRAME_VERIFY, &g, (uint32_t)sizeof g.verify + count * HASH_BYTES);
+}
+
+static uint64_t take_id(void)
+{
+	unsigned odd = take();
+
+	return odd & 1 ? volume->fetches.ids : odd & 2 ? volume->verify.ids : odd;
+}
+
+static void put_fetch(struct wire *wire)
+{
+	static struct { struct frame_fetched fetched; uint8_t bytes[BLOCK_BYTES]; } f;
+	struct frame_fetch fetch = { to_le64(take()), to_le64(take_lsn()), to_le64(take() % 64) };
+	struct frame_verified verified = { to_le64(take_id()), to_le64(take()), to_le32(take() & 1), to_le32(0) };
+	unsigned found = take() & 1;
+
+	switch (take() % 3) {
+	case 0:
+		wire_put_frame(wire, FRAME_FETCH, &fetch, sizeof fetch);
+		return;
+	case 1:
+		wire_put_frame(wire, FRAME_VERIFIED, &verified, sizeof verified);
+		return;
+	}
+	f.fetched = (struct frame_fetched){ to_le64(take_id()), to_le64(take_lsn()), to_le64(take() % 64),
+					    to_le32(found), to_le32(0) };
+	memset(f.bytes, 1, sizeof f.bytes);
+	wire_put_frame(wire, FRAME_FETCHED, &f, (uint32_t)sizeof f.fetched + found * BLOCK_BYTES);
+}
+
+static void put_raw(struct wire *wire)
+{
+	size_t len = take() % 64;
+
+	if (len > (size_t)(input_end - input))
+		len = (size_t)(input_end - input);
+	wire_put(wire, input, len);
+	input += len;
+	wire_flush(wire);
+}
+
+static void put_frame(struct wire *wire, unsigned which)
+{
+	if (which & 16) {
+		put_resync(wire, take());
+		return;
+	}
+	switch (which % 16) {
+	case 8:
+		put_verify(wire);
+		return;
+	case 9:
+		put_fetch(wire);
+		return;
 	case 0:
 		put_hello(wire, take() % 2 ? ROLE_PRIMARY : ROLE_SECONDARY, take());
 		return;
@@ -339,7 +529,7 @@ static void put_frame(struct wire *wire, unsigned which)
 	}
 	case 4: {
 		struct frame_ping ping = { to_le64(take_number()), to_le64(take_number()),
-						  to_le64(volume->log.end.lsn) };
+					   to_le64(volume->log.end.lsn), to_le64(take_number()) };
 
 		wire_put_frame(wire, FRAME_PING, &ping, sizeof ping);
 		return;
@@ -361,15 +551,7 @@ static void put_frame(struct wire *wire, unsigned which)
 		wire_put_frame(wire, FRAME_ERROR, &f, (uint32_t)sizeof f.error + 8 * (take() % 5));
 		return;
 	}
-	case 7: {
-		size_t len = take() % 64;
-
-		if (len > (size_t)(input_end - input))
-			len = (size_t)(input_end - input);
-		wire_put(wire, input, len);
-		input += len;
-		wire_flush(wire);
-	}
+	case 7: put_raw(wire);
 	}
 }
 
@@ -412,15 +594,18 @@ static void client(unsigned how)
 static void operator_calls(unsigned verb, unsigned how)
 {
 	static void (*const verbs[])(struct volume *, struct volume_call *) = {
-		volume_promote, volume_demote, volume_failover, volume_switchover, volume_reconnect, volume_promote,
+		volume_promote, volume_demote, volume_failover, volume_switchover, volume_reconnect, volume_resolve,
+		volume_verify,
 	};
 
 	if (call_busy)
 		return;
-	call = (struct volume_call){ .done = called, .force = how & 1, .dry_run = how & 2 && verb % 6 != 0 };
-	call.node[0] = "abcd"[how / 4 % 4];
+	call = (struct volume_call){ .done = called, .force = how & 1, .dry_run = how & 2 && verb % 7 != 0,
+				     .repair = how & 2 };
+	if (verb % 7 != 6 || how & 1)		/* a verify mostly of all peers */
+		call.node[0] = "abcd"[how / 4 % 4];
 	call_busy = true;
-	verbs[verb % 6](volume, &call);
+	verbs[verb % 7](volume, &call);
 }
 
 /* What must hold between any two events. */
@@ -441,6 +626,17 @@ static void step(unsigned op)
 	struct wire *wire = &wires[op >> 7];
 
 	switch (op % 16) {
+	case 5:		/* every now and then its disk cannot read */
+		if (take() % 8 == 0) {
+			struct disk_fault fault = { .kinds = 1u << IO_READ, .error = -EIO, .len = 4096,
+						    .offset = take() % 64 * 4096u, .count = take() };
+
+			machine_disk_fail(b, 0, &fault);
+			break;
+		}
+		wire_open(wire);
+		put_frame(wire, op);
+		break;
 	case 10:
 		run_ms(take());
 		break;
@@ -476,7 +672,7 @@ static void setup(unsigned choice)
 			      .segment_bytes = 64 << 10,
 			      .journal_block = choice & FUZZ_BLOCK ? 4096 : 512,
 			      .node = "b" };
-	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 5 << 20,
+	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 8 << 20,
 		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
 		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6), false },
 			   { "c", "c:1", MODE_C, false } } };
@@ -489,6 +685,11 @@ static void setup(unsigned choice)
 	config.store = machine_disk(b, g.volume_bytes);
 	config.journal = machine_disk(b, JOURNAL_HEADER_BYTES + g.journal_bytes);
 	config.meta = machine_disk(b, META_BYTES);
+	config.bitmap = machine_disk(b, replica_bitmap_bytes(&g));
+	for (unsigned i = 0; i < UNDO_SLOTS; i++)
+		config.undo[i] = machine_disk(b, replica_undo_bytes(&g));
+	config.undo_bytes = choice & FUZZ_RAW ? 8 * BLOCK_BYTES : g.volume_bytes;
+	config.resync_checksum = choice & FUZZ_BLOCK;
 	replica_format(&g, meta, header);
 	machine_disk_write_now(b, config.meta, 0, meta, sizeof meta);
 	machine_disk_write_now(b, config.journal, 0, header, sizeof header);
