@@ -302,7 +302,7 @@ static void check_node(struct cluster *c, struct node *n)
 	look_for_resync(n);
 	check_log(c, n);
 	cover_check(c, n);
-	if (!v->failed && !resync_sink_moves_log(v))
+	if (!v->failed)
 		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
