@@ -628,9 +628,6 @@ static bool all_written(struct volume *v)
 		destage_start(&v->destage);
 		return false;
 	}
-	/* Meta is of a log that is not there yet. */
-	if (resync_sink_moves_log(v))
-		return false;
 	if (!v->close_saved) {
 		v->close_saved = true;
 		v->meta.commit = v->commit;
