@@ -37,7 +37,7 @@ WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
-.PHONY: all test unit sim mutants asan fuzz fuzzers bench e2e install uninstall check style purity clean help
+.PHONY: all test unit sim mutants asan fuzz fuzzers bench bench-resync e2e chaos install uninstall check style purity clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -111,9 +111,17 @@ fuzzers: $(FUZZERS)
 bench: all $(BENCHES)
 	$(Q)scripts/bench
 
+## What a resync costs the primary's clients, how fast it is, how well its end is foretold (root, minutes)
+bench-resync: all
+	$(Q)tests/bench/resync.sh
+
 ## End-to-end tests with real processes (root)
 e2e: all
 	$(Q)scripts/e2e
+
+## Kill, stop, cut and move roles below a filesystem, for a long time (root; SECONDS=600 SEED= NODES="2 3")
+chaos: all
+	$(Q)tests/e2e/test_chaos.sh $(or $(SECONDS),600)
 
 ## No system call and no clock in blk/ and fs/; arrows between folders go one way
 purity: $(BLK_OBJS)
@@ -143,7 +151,7 @@ clean:
 ## This list
 help:
 	@awk '/^## /{ text = substr($$0, 4); next } \
-	      /^[a-z][a-z0-9-]*:/ && text != "" { split($$0, name, ":"); printf "  make %-10s %s\n", name[1], text; text = "" } \
+	      /^[a-z][a-z0-9-]*:/ && text != "" { split($$0, name, ":"); printf "  make %-13s %s\n", name[1], text; text = "" } \
 	      !/^## /{ text = "" }' $(MAKEFILE_LIST)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

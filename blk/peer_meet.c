@@ -136,9 +136,9 @@ static bool same_volume(struct peer *p, const struct frame_hello *hello)
 		 from_le32(hello->journal_block) != v->geometry.journal_block)
 		peer_refuse(p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,
 			    "node %s was created with segment %u and journal-block %u, node %s with %u and %u; "
-			    "create the replica anew with the same", name, from_le32(hello->segment_bytes),
-			    from_le32(hello->journal_block), v->geometry.node, v->geometry.segment_bytes,
-			    v->geometry.journal_block);
+			    "give both the same in the config, then on one run: holdfast replace %s --force", name,
+			    from_le32(hello->segment_bytes), from_le32(hello->journal_block), v->geometry.node,
+			    v->geometry.segment_bytes, v->geometry.journal_block, v->config.name);
 	else
 		return true;
 	return false;
@@ -159,12 +159,14 @@ static void refuse_history(struct peer *p, const struct history_meeting *meeting
 	case HISTORY_UNRELATED:
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
 			    "nodes %s and %s have no epoch in common, though their volume's uuid is the same; "
-			    "create one of them anew", v->geometry.node, name);
+			    "on the one to give up run: holdfast replace %s --force", v->geometry.node, name,
+			    v->config.name);
 		return;
 	default:
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
 			    "nodes %s and %s differ at LSN %llu of the same epoch: a disk or memory has lied; "
-			    "check both disks, create the bad one anew", v->geometry.node, name, fork);
+			    "check both disks, and on the bad one run: holdfast replace %s --force", v->geometry.node,
+			    name, fork, v->config.name);
 	}
 }
 
@@ -205,6 +207,11 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	struct position end = frame_position_get(&hello->end);
 	struct history_meeting meeting;
 
+	/* For a moment our history and our log are not of each other: no verdict would be true. */
+	if (resync_sink_moves_log(v)) {
+		peer_drop(p, "", 0);
+		return;
+	}
 	p->met = true;
 	p->heard_ns = p->met_ns = volume_now(v);
 	p->commit_sent = p->want_durable_sent = 0;

@@ -138,7 +138,8 @@ static void cannot_source(struct peer *p, int error)
 	else if (p->cursor.finding == RECORD_UNCHAINED && !p->resyncing)
 		peer_refuse(p, FRAME_ERROR_HISTORY, 0, PEER_REFUSED,
 			    "the logs of nodes %s and %s differ below LSN %llu: a disk or memory has lied; "
-			    "create the bad replica anew", v->geometry.node, p->config->name, lsn);
+			    "on the bad one run: holdfast replace %s --force", v->geometry.node, p->config->name, lsn,
+			    v->config.name);
 	else
 		resync_needed(p);
 }

@@ -206,6 +206,8 @@ static void jump(struct volume *v)
 
 void resync_log_anew(struct volume *v, const struct position *at)
 {
+	/* Meta has no more than the log that begins here: a later crash would find the rest missing. */
+	CHECK(v->meta.durable == at->lsn && v->meta.commit == at->lsn);
 	log_start_at(&v->log, at);
 	journal_start_at(&v->journal, at->lsn, at->lsn, at->lsn);
 	cursor_seek(&v->apply, at);
@@ -454,12 +456,26 @@ static void finish(struct volume *v)
 	resync_step_to(v, SINK_SAVE);
 }
 
+/* What the snapshot holds is the past of our log after all: sources may have changed since that was in doubt. */
+static bool snapshot_is_past(const struct volume *v)
+{
+	const struct undo_slot *slot = v->sink.slot;
+	struct position at = { .lsn = from_le64(slot->header.lsn) };
+	enum history_verdict verdict;
+
+	memcpy(at.hash, slot->header.hash, HASH_BYTES);
+	verdict = history_compare(&v->history, &v->log.closed, slot->history, &at).verdict;
+	return verdict == HISTORY_AHEAD || verdict == HISTORY_EQUAL;
+}
+
 static void saved(struct volume *v)
 {
 	struct resync_sink *s = &v->sink;
 
 	if (v->meta.saved < s->ticket || !undo_idle(&v->undo) || !undo_preserved(&v->undo))
 		return;
+	if (snapshot_is_past(v))
+		s->slot->header.keep = to_le32(0);
 	if (from_le32(s->slot->header.keep))
 		say(v->io, IO_WARNING,
 		    "volume=%s divergence %llx: %llu blocks that this node wrote between LSN %llu and %llu were "

@@ -15,7 +15,7 @@ struct split {
 	bool give_up;			/* our operator said so */
 	bool keep;			/* our operator said that the peer is to give up */
 	struct position told_at;	/* the fork that he meant: what he said holds for that one */
-	bool said_both; /* both operators said to keep their own, or both policies to give up: told once */
+	bool said_both;			/* both operators said to keep their own: told once */
 	bool said_full;			/* there is no slot of undo to keep it in: told once */
 	bool say;
 	uint64_t bytes, first_ns, last_ns;	/* of our records since the fork */

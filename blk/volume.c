@@ -453,6 +453,7 @@ static bool any_peer_undurable(const struct volume *v)
 static void volume_tick(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, tick);
+	bool moves = resync_sink_moves_log(v);
 	uint64_t now = volume_now(v);
 
 	if (result < 0) {
@@ -463,9 +464,10 @@ static void volume_tick(struct io_op *op, int64_t result)
 	if (v->role == ROLE_PRIMARY && !v->failed && (v->log.closed.lsn > v->commit || any_peer_undurable(v)))
 		v->flush_wanted = max_u64(v->flush_wanted, v->log.closed.lsn);
 	/* Ten times a second at most meta learns how far the journal is durable: so that a journal that ends earlier
-	 * after a crash is known to have lost what was promised. */
-	v->meta.commit = v->commit;
-	if (v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
+	 * after a crash is known to have lost what was promised. While the log moves, meta is ahead of it. */
+	if (!moves)
+		v->meta.commit = v->commit;
+	if (!moves && v->journal.durable > v->meta.durable && v->state == VOLUME_OPEN && !v->failed) {
 		v->meta.durable = v->journal.durable;
 		meta_save(&v->meta);
 	}

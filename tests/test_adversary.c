@@ -401,9 +401,9 @@ static void a_long_read_is_of_one_moment(void **state)
 		write_now(c, 0, 4096, 1, byte);
 		cluster_run_for(c, 5 * SECONDS);
 		read = ask(c, 0, VOLUME_READ, 0, 16384, 0, 0);
-		assert_int_equal(read->request.stage, 1);
+		assert_int_equal(read->request.io.offset, 0);
 		machine_disk_set_timing(cluster_machine(c, 0), store, &slow);
-		while (read->request.stage == 1)
+		while (read->request.io.offset == 0)
 			cluster_step(c);
 		machine_disk_set_timing(cluster_machine(c, 0), store, &fast);
 		/* Meanwhile all four are written at once, destaged, and forgotten. */

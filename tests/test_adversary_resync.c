@@ -373,30 +373,164 @@ static void a_take_over_in_a_resync_survives_any_crash(void **state)
 	a_crash_at_any_disk_op(STORY_TAKE_OVER, 0, stride_of(53));
 }
 
+/* ---- closed, and failing disks, at any step ---- */
+
+static void a_node_closes_cleanly_at_any_step_of_its_resync(void **state)
+{
+	(void)state;
+	for (unsigned who = 0; who < 2; who++) {
+		for (enum sink_step step = SINK_SETTLE; step <= SINK_CLEAR; step++) {
+			struct cluster_options o = resync_options(2);
+			struct cluster *c;
+
+			o.undo_bytes = step == SINK_PARTIAL ? 8 * BLOCK_BYTES : o.volume_bytes;
+			c = start_behind(&o);
+			until_step(c, 1, step, 3 * SECONDS);
+			assert_int_equal(cluster_call(c, who, CLUSTER_CLOSE, false, who, 30 * SECONDS), 0);
+			cluster_crash(c, who, false);
+			cluster_converge(c);
+			cluster_free(c);
+		}
+	}
+}
+
+static void a_failing_disk_at_any_step_of_a_resync_harms_nothing(void **state)
+{
+	static const char disks[] = "sjmb0123";
+
+	(void)state;
+	for (unsigned i = 0; disks[i]; i++) {
+		for (enum sink_step step = SINK_SETTLE; step <= SINK_CLEAR; step++) {
+			for (unsigned who = 0; who < 2; who++) {
+				struct cluster_options o = resync_options(2);
+				struct cluster *c;
+				struct disk_fault fault = { .kinds = 1u << IO_WRITE | 1u << IO_READ | 1u << IO_SYNC,
+							    .error = -EIO, .after = i + step };
+
+				if ((i + step + who) % 3)
+					continue;
+				o.undo_bytes = step == SINK_PARTIAL ? 8 * BLOCK_BYTES : o.volume_bytes;
+				c = start_behind(&o);
+				until_step(c, 1, step, 3 * SECONDS);
+				machine_disk_fail(cluster_machine(c, who), cluster_disk(c, who, disks[i]), &fault);
+				cluster_load(c, 20);
+				cluster_run_for(c, 3 * SECONDS);
+				cluster_converge(c);
+				cluster_free(c);
+			}
+		}
+	}
+}
+
+/* The disk of undo is full: from any of its ops on. */
+static void a_full_disk_for_undo_makes_a_replica_inconsistent_and_no_more(void **state)
+{
+	(void)state;
+	for (uint64_t after = 0; after < 60; after += 4) {
+		struct cluster_options o = resync_options(2);
+		struct cluster *c = start_behind(&o);
+		struct disk_fault fault = { .kinds = 1u << IO_WRITE, .error = -ENOSPC, .after = after,
+					    .offset = undo_data_offset(o.volume_bytes), .len = o.volume_bytes };
+
+		for (unsigned i = 0; i < UNDO_SLOTS; i++)
+			machine_disk_fail(cluster_machine(c, 1), cluster_disk(c, 1, (char)('0' + i)), &fault);
+		cluster_load(c, 100);
+		cluster_run_for(c, 300 * MILLISECONDS);
+		if (after % 8)
+			cluster_crash(c, 1, true);
+		cluster_run_for(c, 2 * SECONDS);
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
+/* ---- many ---- */
+
+static void seven_nodes_are_resynced_at_once_while_their_source_dies(void **state)
+{
+	struct cluster_options o = resync_options(8);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+
+	(void)state;
+	write_now(c, 0, 0, HALF, 1);
+	cluster_run_for(c, 3 * SECONDS);
+	for (unsigned i = 2; i < 8; i++)
+		world_isolate(w, cluster_machine(c, i), true);
+	write_over_the_ring(c, 0, 3);
+	for (unsigned i = 2; i < 8; i++)
+		slow_link(c, 0, i, 4 << 20);
+	world_heal(w);
+	assert_true(until_step(c, 7, SINK_RUN, 10 * SECONDS));
+	cluster_load(c, 300);
+	cluster_run_for(c, 50 * MILLISECONDS);
+	cluster_crash(c, 0, true);
+	cluster_run_for(c, 3 * SECONDS);
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
+	cluster_load(c, 300);
+	cluster_run_for(c, 50 * MILLISECONDS);
+	cluster_up(c, 0);
+	cluster_run_for(c, 1 * SECONDS);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+/* A secondary gives a resync where no primary is; with an epoch in its log that nobody has committed. */
+static void a_secondary_gives_a_resync_as_far_as_its_readers_see(void **state)
+{
+	(void)state;
+	for (unsigned delay = 0; delay < 12; delay++) {
+		struct cluster_options o = resync_options(3);
+		struct cluster *c = start(&o);
+		struct world *w = cluster_world(c);
+
+		write_now(c, 0, 0, HALF, 1);
+		cluster_run_for(c, 3 * SECONDS);
+		world_isolate(w, cluster_machine(c, 2), true);
+		write_over_the_ring(c, 0, 3);
+		cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 10 * SECONDS);
+		cluster_run_for(c, 1 * SECONDS);
+		cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 10 * SECONDS);
+		cluster_load(c, 50);
+		cluster_run_for(c, 10 * MILLISECONDS * delay);
+		cluster_crash(c, 0, true);
+		cluster_run_for(c, 3 * SECONDS);
+		world_heal(w);
+		cluster_run_for(c, 10 * SECONDS);
+		assert_false(resync_running(cluster_volume(c, 2)));
+		cluster_check_all(c, 2);
+		cluster_up(c, 0);
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
 /* ---- roles ---- */
 
 /* It lags so far behind that it falls out of the journal while the writes drain. */
 static void switchover_waits_for_no_node_that_is_in_a_resync(void **state)
 {
-	struct cluster_options o = resync_options(2);
-	struct cluster *c;
-	int result;
-
 	(void)state;
-	o.mode = MODE_A;
-	c = start(&o);
-	write_now(c, 0, 0, HALF, 1);
-	cluster_run_for(c, 3 * SECONDS);
-	assert_int_equal(peer_of(c, 0, 1)->state, PEER_ONLINE);
-	slow_link(c, 0, 1, 200 << 10);
-	for (unsigned i = 0; i < 40; i++)
-		write_now(c, 0, i % 8 * (64 << 10), 64 << 10, 3);
-	assert_int_equal(peer_of(c, 0, 1)->state, PEER_ONLINE);
-	result = cluster_call(c, 0, CLUSTER_SWITCHOVER, false, 1, 20 * SECONDS);
-	world_note(cluster_world(c), "switchover: %d", result);
-	slow_link(c, 0, 1, 0);
-	cluster_converge(c);
-	cluster_free(c);
+	for (unsigned writes = 4; writes < 24; writes++) {
+		struct cluster_options o = resync_options(2);
+		struct cluster *c;
+		int result;
+
+		o.mode = MODE_A;
+		c = start(&o);
+		write_now(c, 0, 0, HALF, 1);
+		cluster_run_for(c, 3 * SECONDS);
+		assert_int_equal(peer_of(c, 0, 1)->state, PEER_ONLINE);
+		slow_link(c, 0, 1, 100 << 10);
+		for (unsigned i = 0; i < writes; i++)
+			write_now(c, 0, i % 8 * (64 << 10), 64 << 10, 3);
+		result = cluster_call(c, 0, CLUSTER_SWITCHOVER, false, 1, 20 * SECONDS);
+		/* All of it was there, or nothing was changed. */
+		assert_int_equal(cluster_is_primary(&c->nodes[0]), result != 0);
+		slow_link(c, 0, 1, 0);
+		cluster_converge(c);
+		cluster_free(c);
+	}
 }
 
 /* Undo's bound is reached by the very round of destage that the roll back waits for. */
@@ -472,6 +606,11 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_resync_that_undo_cannot_hold_survives_any_crash),
 	cmocka_unit_test(a_rewind_survives_any_crash),
 	cmocka_unit_test(a_take_over_in_a_resync_survives_any_crash),
+	cmocka_unit_test(a_node_closes_cleanly_at_any_step_of_its_resync),
+	cmocka_unit_test(a_failing_disk_at_any_step_of_a_resync_harms_nothing),
+	cmocka_unit_test(a_full_disk_for_undo_makes_a_replica_inconsistent_and_no_more),
+	cmocka_unit_test(seven_nodes_are_resynced_at_once_while_their_source_dies),
+	cmocka_unit_test(a_secondary_gives_a_resync_as_far_as_its_readers_see),
 	cmocka_unit_test(switchover_waits_for_no_node_that_is_in_a_resync),
 	cmocka_unit_test(a_take_over_is_refused_when_undo_overflows_at_that_moment),
 	cmocka_unit_test(answers_to_hashes_that_are_repeated_change_nothing),

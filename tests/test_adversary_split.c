@@ -344,6 +344,73 @@ static void with_all_slots_full_nothing_is_given_up(void **state)
 	cluster_free(c);
 }
 
+/* ---- anything ---- */
+
+static void trouble(struct cluster *c, unsigned nodes)
+{
+	struct world *w = cluster_world(c);
+	unsigned n = (unsigned)world_random_below(w, nodes);
+
+	switch (world_random_below(w, 8)) {
+	case 0:
+		if (cluster_volume(c, n))
+			cluster_crash_at(c, n, machine_disk_ops(cluster_machine(c, n)) + 1 + world_random_below(w, 300),
+					 world_random_below(w, 2));
+		break;
+	case 1:
+		world_isolate(w, cluster_machine(c, n), true);
+		break;
+	case 2:
+		world_reset(w, cluster_machine(c, n), cluster_machine(c, (n + 1) % nodes));
+		break;
+	case 3:
+		cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
+		break;
+	case 4:
+		resolve(c, n, (unsigned)world_random_below(w, nodes));
+		break;
+	case 5:
+		cluster_call(c, n, CLUSTER_DEMOTE, false, n, 3 * SECONDS);
+		break;
+	default:
+		world_heal(w);
+		for (unsigned i = 0; i < nodes; i++)
+			if (!cluster_volume(c, i))
+				cluster_up(c, i);
+	}
+}
+
+static void nodes_converge_whatever_their_policies_are_and_operators_say(void **state)
+{
+	uint64_t first = test_seed_first(3000);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(30); i++) {
+		unsigned nodes = 2 + (unsigned)((first + i) % 3);
+		struct cluster_options o = split_options(nodes);
+		struct cluster *c;
+		struct world *w;
+
+		o.seed = first + i;
+		o.mode = (enum replication_mode)(o.seed % 4);
+		o.resync_checksum = o.seed % 5 == 0;
+		o.undo_bytes = o.seed % 7 ? o.volume_bytes : 30 * BLOCK_BYTES;
+		c = start(&o);
+		w = cluster_world(c);
+		for (unsigned round = 0; round < 30; round++) {
+			for (unsigned n = 0; n < nodes; n++)
+				if (cluster_volume(c, n))
+					cluster_volume(c, n)->config.split_policy = (enum split_policy)(
+						(o.seed / 8 + (o.seed % 3 ? 0 : n)) % SPLIT_POLICIES);
+			cluster_load(c, world_random_below(w, world_random_below(w, 4) ? 80 : 600));
+			cluster_run_for(c, world_random_below(w, 900 * MILLISECONDS));
+			trouble(c, nodes);
+		}
+		cluster_converge(c);
+		cluster_free(c);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_split_brain_stays_until_somebody_decides),
 	cmocka_unit_test(what_was_decided_of_one_split_brain_says_nothing_of_the_next),
@@ -355,5 +422,6 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_policy_ends_a_split_brain_and_it_stays_ended),
 	cmocka_unit_test(policies_that_contradict_each_other_end_nothing),
 	cmocka_unit_test(with_all_slots_full_nothing_is_given_up),
+	cmocka_unit_test(nodes_converge_whatever_their_policies_are_and_operators_say),
 };
 TEST_GROUP(adversary_split, tests)

@@ -117,7 +117,7 @@ static void commit_who_is_not_named_neither_holds_up_nor_throttles(void **state)
 		/* Before the time-out, while they all are online still, more than the journal holds. */
 		if (longest_write(c, 1900 * MILLISECONDS, 3 * MILLISECONDS) > 3 * usual + 5 * MILLISECONDS)
 			cluster_breach(c, "a write waited for a node that is not named");
-		assert_string_equal(peer_state_text(peer_of(c, 0, D)->state), "online");
+		assert_true(peer_connected(peer_of(c, 0, D)));
 		assert_true(cluster_volume(c, 0)->log.end.lsn > end + o.journal_bytes);
 		cluster_free(c);
 	}

@@ -152,7 +152,7 @@ static void meta_of_another_volume_size_node_or_version_is_refused_by_name(void 
 		if (strncmp(why, "meta: ", 6) != 0 || !strstr(why, rows[i].says))
 			fail_msg("row %u: \"%s\" does not say %s", i, why, rows[i].says);
 	}
-	slot->version = to_le16(2);
+	slot->version = to_le16(META_VERSION + 1);
 	reseal(slot);
 	assert_int_equal(slots_load(&out, &geometry, why), -EBADMSG);
 	assert_non_null(strstr(why, "version"));

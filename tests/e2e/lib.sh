@@ -60,9 +60,7 @@ cleanup()
 	done
 	awk -v t="$T/" 'index($2, t) == 1 { print $2 }' /proc/mounts | sort -r |
 		while read -r at; do umount -l "$at"; done
-	for at in "${nodes[@]}"; do
-		[ -e "/run/netns/$net-$at" ] && ip netns delete "$net-$at"
-	done
+	net_down
 	rm -rf --one-file-system "$T"
 	exit $status
 }
@@ -128,6 +126,14 @@ net_up()
 				skip "there are no veth devices here"
 			link_up "$x" "$y"
 		done
+	done
+}
+
+net_down()
+{
+	local node
+	for node in a b c; do
+		if [ -e "/run/netns/$net-$node" ]; then ip netns delete "$net-$node"; fi
 	done
 }
 

@@ -474,6 +474,17 @@ static void put_fetch(struct wire *wire)
 	wire_put_frame(wire, FRAME_FETCHED, &f, (uint32_t)sizeof f.fetched + found * BLOCK_BYTES);
 }
 
+static void put_raw(struct wire *wire)
+{
+	size_t len = take() % 64;
+
+	if (len > (size_t)(input_end - input))
+		len = (size_t)(input_end - input);
+	wire_put(wire, input, len);
+	input += len;
+	wire_flush(wire);
+}
+
 static void put_frame(struct wire *wire, unsigned which)
 {
 	if (which & 16) {
@@ -534,15 +545,7 @@ static void put_frame(struct wire *wire, unsigned which)
 		wire_put_frame(wire, FRAME_ERROR, &f, (uint32_t)sizeof f.error + 8 * (take() % 5));
 		return;
 	}
-	case 7: {
-		size_t len = take() % 64;
-
-		if (len > (size_t)(input_end - input))
-			len = (size_t)(input_end - input);
-		wire_put(wire, input, len);
-		input += len;
-		wire_flush(wire);
-	}
+	case 7: put_raw(wire);
 	}
 }
 

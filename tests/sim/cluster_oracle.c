@@ -88,6 +88,8 @@ static void grow(struct cluster *c, struct node *n)
 {
 	struct branch *b = n->branch;
 
+	if (resync_sink_moves_log(n->volume))
+		return;		/* the log is not yet that of its history */
 	while (b && b->end < n->volume->log.end.lsn && strcmp(b->epoch.node, n->volume->geometry.node) == 0) {
 		struct position at = branch_end(b);
 
@@ -272,6 +274,8 @@ static void check_disks(struct cluster *c, struct node *n)
 	const struct volume *v = n->volume;
 	struct meta meta = durable_meta(n);
 
+	if (resync_sink_moves_log(v))
+		return;		/* meta knows of a log that begins anew, and the journal does not yet */
 	if (v->journal.tail > meta.tail.lsn)
 		cluster_breach(c, "P1: node %s gives its journal up to LSN %llu back; a replay would begin at %llu",
 			       NAME(n), (unsigned long long)v->journal.tail, (unsigned long long)meta.tail.lsn);
@@ -298,7 +302,7 @@ static void check_node(struct cluster *c, struct node *n)
 	look_for_resync(n);
 	check_log(c, n);
 	cover_check(c, n);
-	if (!v->failed && !resync_sink_moves_log(v))
+	if (!v->failed)
 		check_disks(c, n);
 	/* Who was primary has applied more than was committed, and so has who failed on the way to it; nobody goes
 	 * further than that. */
