@@ -47,6 +47,7 @@ struct resync_chunk {
 	enum blocks_kind kind;
 	uint64_t first, lsn, since, marks;
 	uint32_t count;
+	uint64_t started_ns;
 };
 
 /* Sent, and not durable there yet. */
@@ -80,6 +81,9 @@ struct resync_source {
 	bool log_first;			/* the next frame is log's turn */
 	uint64_t tokens_ns;		/* with a cap: nothing is sent before */
 	uint64_t done_lsn, ticket;
+	uint64_t clients_seen, clients_ns;	/* requests of clients so far, and until when they count as busy */
+	bool paced;			/* they are: one chunk at a time, a small one, and */
+	uint64_t pace_ns;		/* none before */
 	uint64_t map_first, map_end;	/* blocks known to be data in the store */
 	uint64_t total, bytes_sent;	/* bytes of blocks: at BEGIN; sent as data */
 	uint64_t rate, rate_ns, rate_left;	/* bytes per second; measured since, with so many left then */

@@ -15,6 +15,9 @@ enum {
 	BITS_SAVE_NS = 1000000000,
 	RATE_NS = 500000000,
 	BURST_NS = 2 * TICK_NS,		/* a cap is kept over such a time */
+	CLIENTS_NS = 50000000,		/* so long after a request of a client they are busy */
+	PACED_BLOCKS = 16,		/* beside them: 64 KiB, which take as long as some requests, */
+	PACE = 4,			/* then nothing for four times as long as that took */
 };
 
 static void chunk_done(struct volume_request *request, int result);
@@ -216,8 +219,10 @@ static struct resync_chunk *chunk_free(struct peer *p)
 		if (c->state == CHUNK_MAP)
 			return NULL;	/* it decides where the pass goes on */
 	}
-	/* Whoever waits for the disk goes first. */
+	/* Whoever waits for the disk goes first, and whoever comes soon does not find it, or this thread, busy. */
 	if (busy && v->role == ROLE_PRIMARY && (v->ack_count || v->waiting_count))
+		return NULL;
+	if (p->give.paced && (busy || volume_now(v) < p->give.pace_ns))
 		return NULL;
 	return p->give.window_count + busy < RESYNC_WINDOW - 1 ? found : NULL;
 }
@@ -228,6 +233,7 @@ static void chunk_start(struct resync_chunk *c, enum volume_op op, uint64_t firs
 
 	c->state = op == VOLUME_MAP ? CHUNK_MAP : CHUNK_READ;
 	c->stale = false;
+	c->started_ns = volume_now(v);
 	c->first = first;
 	c->count = (uint32_t)count;
 	c->since = v->destage.traced;
@@ -273,6 +279,7 @@ static bool pass_next(struct peer *p, struct resync_chunk *c)
 		return true;
 	}
 	end = min_u64(min_u64(end, g->map_end), first + frame_blocks_max(&p->volume->geometry));
+	end = g->paced ? min_u64(end, first + PACED_BLOCKS) : end;
 	c->kind = p->volume->config.resync_checksum ? BLOCKS_HASH : BLOCKS_DATA;
 	g->next = end;
 	chunk_start(c, VOLUME_READ, first, end - first);
@@ -284,11 +291,28 @@ static bool may_send(struct peer *p)
 	return !p->volume->config.resync_rate || p->give.tokens_ns < volume_now(p->volume) + BURST_NS;
 }
 
+/* Whether clients are at work, who should not notice much of this. Their requests make turns, so there is no need of a
+ * timer to go on in time. */
+static bool clients_busy(struct peer *p)
+{
+	struct volume *v = p->volume;
+	uint64_t count = v->reads + v->writes + v->flushes_done, now = volume_now(v);
+
+	for (unsigned i = 0; i < v->peer_count; i++)
+		for (unsigned j = 0; j < RESYNC_CHUNKS; j++)
+			count -= v->peers[i].give.chunks[j].state == CHUNK_READ;
+	if (count != p->give.clients_seen)
+		p->give.clients_ns = now + CLIENTS_NS;
+	p->give.clients_seen = count;
+	return now < p->give.clients_ns;
+}
+
 static void fill(struct peer *p)
 {
 	struct resync_source *g = &p->give;
 	struct resync_chunk *c;
 
+	g->paced = clients_busy(p);
 	/* A secondary gives what its readers see; log that was sent must be part of it. */
 	if (p->volume->applied < p->cursor.at.lsn)
 		return;
@@ -530,6 +554,7 @@ static void put_chunk(struct peer *p, struct resync_chunk *c)
 	if (v->config.resync_rate)
 		g->tokens_ns = max_u64(g->tokens_ns, volume_now(v)) +
 			       (uint64_t)((double)length * 1e9 / (double)v->config.resync_rate);
+	g->pace_ns = volume_now(v) + PACE * (volume_now(v) - c->started_ns);
 	c->state = CHUNK_FREE;
 	peer_body_end(p, FRAME_BLOCKS, (uint32_t)length);
 }

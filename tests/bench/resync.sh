@@ -100,9 +100,8 @@ def slices(name):
     """(p50, p99) in us of each slice."""
     out, decoder, text = [], json.JSONDecoder(), open(f"{folder}/{name}").read()
     at = 0
-    while at < len(text):
+    while (at := text.find("{\n", at)) >= 0:	# fio has notes in between
         got, at = decoder.raw_decode(text, at)
-        at = len(text) - len(text[at:].lstrip())
         job = got["jobs"][0]
         part = job["sync"]["lat_ns"] if "flush" in name else job["write"]["clat_ns"]
         write = job["write"]["clat_ns"]["percentile"]
