@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -137,8 +138,13 @@ static double seconds_since(const struct timespec *start)
 
 static void report(const struct hunt *h)
 {
-	double wall = seconds_since(&h->start), hours = (double)h->sum.virtual_ns / 3600e9;
+	double wall = seconds_since(&h->start), hours = (double)h->sum.virtual_ns / 3600e9, busy;
 	const char *comma = "";
+	struct rusage used;
+
+	getrusage(RUSAGE_CHILDREN, &used);
+	busy = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+	       (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 
 	printf("faults: ");
 	for (unsigned i = 0; i < SWARM_FAULT_COUNT; i++) {
@@ -148,8 +154,9 @@ static void report(const struct hunt *h)
 		comma = ", ";
 	}
 	printf("\nwork: %" PRIu64 " requests answered, %" PRIu64 " events\n", h->sum.acked, h->sum.events);
-	printf("time: %.2f h simulated in %.1f s: %.0f seeds, %.2f simulated hours per minute; %.0f times real time\n",
-	       hours, wall, (double)h->sum.seeds * 60 / wall, hours * 60 / wall, hours * 3600 / wall);
+	printf("time: %.2f h simulated in %.1f s: %.0f seeds, %.1f simulated hours per minute; %.1f s of CPU: %.0f "
+	       "times real time per core\n", hours, wall, (double)h->sum.seeds * 60 / wall, hours * 60 / wall, busy,
+	       hours * 3600 / busy);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", h->sum.seeds - h->failed, h->failed);
 }
 
