@@ -618,6 +618,8 @@ static bool all_written(struct volume *v)
 	/* A full disk may stay full: the journal keeps what the store does not take. */
 	if (v->failed || v->destage.store_full)
 		return true;
+	if (resync_sink_moves_log(v))
+		return false;	/* meta is of the log to come */
 	log_close(&v->log);
 	journal_want_durable(&v->journal, v->log.closed.lsn);
 	if (v->journal.durable < v->log.closed.lsn)
