@@ -155,9 +155,8 @@ static void report(const struct hunt *h)
 	}
 	printf("\nwork: %" PRIu64 " requests answered, %" PRIu64 " events\n", h->sum.acked, h->sum.events);
 	printf("time: %.2f h simulated in %.1f s: %.0f seeds, %.1f simulated hours per minute; %.1f s of CPU: %.0f "
-	       "times "
-	       "real time per core\n",
-	       hours, wall, (double)h->sum.seeds * 60 / wall, hours * 60 / wall, busy, hours * 3600 / busy);
+	       "times real time per core\n", hours, wall, (double)h->sum.seeds * 60 / wall, hours * 60 / wall, busy,
+	       hours * 3600 / busy);
 	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", h->sum.seeds - h->failed, h->failed);
 }
 

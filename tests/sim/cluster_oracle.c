@@ -282,6 +282,9 @@ static void check_disks(struct cluster *c, struct node *n)
 	if (v->meta.saved_reach > meta.reach)
 		cluster_breach(c, "P2: node %s takes reach %llu for durable; it is %llu", NAME(n),
 			       (unsigned long long)v->meta.saved_reach, (unsigned long long)meta.reach);
+	if (meta.reach > v->journal.durable)
+		cluster_breach(c, "P2: the store of node %s may hold LSN %llu, and its journal is durable up to %llu",
+			       NAME(n), (unsigned long long)meta.reach, (unsigned long long)v->journal.durable);
 	for (uint32_t i = 0; i < v->destage.stage_count; i++) {
 		const struct destage_stage *s = &v->destage.stages[i];
 
