@@ -549,8 +549,10 @@ void volume_reconnect(struct volume *v, struct volume_call *call)
 
 /* ---- what peers say ----------------------------------------------------------------------------------- */
 
-static const char *promise_refusal(struct volume *v, const struct frame_role *role)
+static const char *promise_refusal(const struct peer *p, const struct frame_role *role)
 {
+	struct volume *v = p->volume;
+
 	if (v->role == ROLE_PRIMARY)
 		return "it is primary";
 	if (v->change.step != ROLE_STEP_NONE)
@@ -559,7 +561,8 @@ static const char *promise_refusal(struct volume *v, const struct frame_role *ro
 		return "its replica has failed";
 	if (from_le64(role->number) <= max_u64(v->meta.promised, history_last_number(&v->history)))
 		return "it has promised a newer epoch";
-	if (from_le64(role->at.lsn) < v->log.closed.lsn && !resync_running(v))
+	/* What we are about to give up for its history does not count. */
+	if (from_le64(role->at.lsn) < v->log.closed.lsn && !resync_running(v) && !p->rewind)
 		return "it has log that you lack";
 	return NULL;
 }
@@ -567,7 +570,7 @@ static const char *promise_refusal(struct volume *v, const struct frame_role *ro
 static void promise_asked(struct peer *p, const struct frame_role *role)
 {
 	struct volume *v = p->volume;
-	const char *no = promise_refusal(v, role);
+	const char *no = promise_refusal(p, role);
 
 	if (no) {
 		peer_say_role(p, ROLE_PROMOTE_NO, from_le64(role->number), NULL, no);

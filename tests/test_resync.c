@@ -2,6 +2,7 @@
 /* Nodes that log alone cannot bring up to date: resync, rewind, split brain, a replaced disk. */
 #include "directed.h"
 #include "sim/cluster.h"
+#include "sim/swarm.h"
 
 /* A cluster drawn from the seed, whose nodes may fall out of the journal. */
 static struct cluster *start_slow(uint64_t seed, unsigned nodes, uint64_t resync_rate)
@@ -238,7 +239,21 @@ static void four_nodes_converge_after_forced_take_overs_anywhere(void **state)
 		take_overs(first + i, 3 + (unsigned)(i % 2));
 }
 
+/* A WANT that was cleared before it was read; a rewind that waited for a primary who could not be promoted because of
+ * it; an end that waited for a commit that waited for it. */
+static void swarms_that_once_failed_converge(void **state)
+{
+	static const uint64_t seeds[] = { 0x47, 0x525, 0x588 };
+	struct swarm_report report = { .seeds = 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof seeds / sizeof seeds[0]; i++)
+		swarm_run(seeds[i], &report);
+	assert_true(report.acked > 0);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(swarms_that_once_failed_converge),
 	cmocka_unit_test(a_node_that_fell_out_of_the_journal_is_resynced),
 	cmocka_unit_test(any_resync_goes_on_after_any_interruption),
 	cmocka_unit_test(an_old_primary_is_rewound_by_whom_it_was_resyncing),
