@@ -187,7 +187,8 @@ static void ask(struct volume *v, struct fetch *f, uint64_t now)
 		return;
 	f->asked = 0;
 	/* A load that is not tried again any more: whoever needed it is gone. */
-	if (!can_ask(v) || !f->load || f->retried_ns > f->began_ns + LOAD_NS || now - f->began_ns > 2ull * LOAD_NS) {
+	if (!can_ask(v) || !f->load || now - f->began_ns > 2ull * LOAD_NS ||
+	    (f->retried_ns > f->began_ns + LOAD_NS && pool_mending(&v->pool, f->block))) {
 		finish(v, f, false);
 	} else if (now - f->retried_ns > RETRY_NS && pool_mending(&v->pool, f->block)) {
 		f->retried_ns = now;

@@ -5,6 +5,7 @@
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
+ *	sync store	(what it gives from here on is durable)
  *	load		the bitmaps of the peers, and undo: was a resync under way?
  *	scan		from the tail, record by record, to the first that is none
  *	clear		records of this lap behind that: remains of a batch that was lost in part
@@ -227,11 +228,27 @@ static int take_journal_end(struct volume *v)
 	return 0;
 }
 
-static int load_start(struct volume *v)
+static void store_synced(struct io_op *op, int64_t result)
 {
+	struct volume *v = container_of(op, struct volume, open_op);
+
+	if (result < 0) {
+		snprintf(v->opening->why, WHY_BYTES, "store: a sync failed (%s); check the disk",
+			 strerrordesc_np((int)-result));
+		open_refuse(v, (int)result);
+		return;
+	}
 	v->open_step = OPEN_LOAD;
 	lacks_load(&v->lacks);
 	undo_load(&v->undo);
+}
+
+/* What the store gives may be in a cache only, when the last daemon was killed. A resync that compares hashes takes
+ * what it reads for durable. */
+static int store_sync(struct volume *v)
+{
+	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.store, .done = store_synced };
+	v->io->submit(v->io, &v->open_op);
 	return 0;
 }
 
@@ -256,7 +273,7 @@ static void open_read_done(struct io_op *op, int64_t result)
 	static const struct { const char *object; int (*take)(struct volume *v); } steps[] = {
 		[OPEN_READ_META] = { "meta", take_meta }, [OPEN_READ_HEADER] = { "journal", take_header },
 		[OPEN_READ_JOURNAL_END] = { "journal", take_journal_end },
-		[OPEN_READ_STORE_END] = { "store", load_start },
+		[OPEN_READ_STORE_END] = { "store", store_sync },
 	};
 	int error;
 
