@@ -5,7 +5,7 @@
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
- *	sync store	(what it gives from here on is durable)
+ *	sync		store, bitmaps, undo: what they give from here on is durable
  *	load		the bitmaps of the peers, and undo: was a resync under way?
  *	scan		from the tail, record by record, to the first that is none
  *	clear		records of this lap behind that: remains of a batch that was lost in part
@@ -228,27 +228,45 @@ static int take_journal_end(struct volume *v)
 	return 0;
 }
 
-static void store_synced(struct io_op *op, int64_t result)
+static void file_sync(struct volume *v);
+
+static void file_synced(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, open_op);
 
 	if (result < 0) {
-		snprintf(v->opening->why, WHY_BYTES, "store: a sync failed (%s); check the disk",
+		snprintf(v->opening->why, WHY_BYTES, "store, bitmap or undo: a sync failed (%s); check the disk",
 			 strerrordesc_np((int)-result));
 		open_refuse(v, (int)result);
 		return;
 	}
-	v->open_step = OPEN_LOAD;
-	lacks_load(&v->lacks);
-	undo_load(&v->undo);
+	v->open_synced++;
+	file_sync(v);
 }
 
-/* What the store gives may be in a cache only, when the last daemon was killed. A resync that compares hashes takes
- * what it reads for durable. */
-static int store_sync(struct volume *v)
+/* What these files give may be in a cache only, when the last daemon was killed; and nothing is written a second time
+ * that stands there already: not a bit that is set, nor a block that a resync finds equal. */
+static void file_sync(struct volume *v)
 {
-	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.store, .done = store_synced };
+	unsigned next = v->open_synced;
+
+	if (next == 2 + UNDO_SLOTS) {
+		v->open_step = OPEN_LOAD;
+		lacks_load(&v->lacks);
+		undo_load(&v->undo);
+		return;
+	}
+	v->open_op = (struct io_op){ .kind = IO_SYNC, .done = file_synced,
+				     .file = next == 0   ? v->config.store
+					     : next == 1 ? v->config.bitmap
+							 : v->config.undo[next - 2] };
 	v->io->submit(v->io, &v->open_op);
+}
+
+static int files_sync(struct volume *v)
+{
+	v->open_synced = 0;
+	file_sync(v);
 	return 0;
 }
 
@@ -273,7 +291,7 @@ static void open_read_done(struct io_op *op, int64_t result)
 	static const struct { const char *object; int (*take)(struct volume *v); } steps[] = {
 		[OPEN_READ_META] = { "meta", take_meta }, [OPEN_READ_HEADER] = { "journal", take_header },
 		[OPEN_READ_JOURNAL_END] = { "journal", take_journal_end },
-		[OPEN_READ_STORE_END] = { "store", store_sync },
+		[OPEN_READ_STORE_END] = { "store", files_sync },
 	};
 	int error;
 

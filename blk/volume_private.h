@@ -135,6 +135,7 @@ struct volume {
 	struct io_op open_op;
 	struct position scan_end;
 	uint64_t clear_lsn, rewrite_lsn;
+	unsigned open_synced;		/* files */
 	struct history *scan_history;
 	bool close_saved;
 	uint64_t close_ticket;
