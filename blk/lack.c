@@ -260,7 +260,6 @@ static void walk(struct lacks *l)
 			return;
 		}
 		budget -= record_length(r);
-		l->walked_bytes += record_length(r);
 		set_bits(l, r);
 		cursor_advance(&l->cursor, r);
 		/* A record that ends on a block ends a batch. */
@@ -328,18 +327,14 @@ static void noted(struct lacks *l)
 	l->moved(l);
 }
 
-static void marks_begin(struct lacks *l)
+/* From the floor up to @most. @to is the position there; or, when it is being sought, the floor. */
+static void walk_start(struct lacks *l, const struct position *to, uint64_t most)
 {
 	for (unsigned i = 0; i < l->count; i++)
 		l->at[i].marks += l->mask >> i & 1;
-}
-
-static void walk_start(struct lacks *l, const struct position *to)
-{
-	marks_begin(l);
 	l->to = *to;
-	l->most = to->lsn;
-	l->seeking = false;
+	l->most = most;
+	l->seeking = to->lsn < most;
 	l->step = LACK_WALK;
 	cursor_seek(&l->cursor, &l->meta->floor);
 	walk(l);
@@ -350,6 +345,7 @@ static void mark_start(struct lacks *l, unsigned i)
 {
 	struct lack *k = &l->at[i];
 	const struct lack_place *place = k->place;
+	const struct position *to;
 	uint64_t floor = l->meta->floor.lsn;
 
 	if ((k->base < floor && !(place->marked >= floor && place->covers <= k->base)) ||
@@ -359,7 +355,8 @@ static void mark_start(struct lacks *l, unsigned i)
 	l->mask = 1u << i;
 	l->for_floor = false;
 	k->from = k->base;
-	walk_start(l, k->at.lsn > floor ? &k->at : &l->meta->floor);
+	to = k->at.lsn > floor ? &k->at : &l->meta->floor;
+	walk_start(l, to, to->lsn);
 }
 
 /* Half of the ring is kept for peers that come back; so much is given up at once that the walk is worth it. */
@@ -371,7 +368,6 @@ static void floor_start(struct lacks *l)
 	if (l->log->end.lsn - floor <= ring / 2 + ring / 16 || l->log->closed.lsn <= ring / 2)
 		return;
 	most = min_u64(l->log->closed.lsn - ring / 2, min_u64(l->journal->tail, l->journal->durable));
-	mark = log_mark_below(l->log, most);
 	if (most <= floor || most == l->most_tried)
 		return;
 	l->most_tried = most;
@@ -382,18 +378,12 @@ static void floor_start(struct lacks *l)
 		if (l->at[i].from < most)
 			l->mask |= 1u << i;
 	}
-	if (mark && mark->at.lsn > floor) {
-		walk_start(l, &mark->at);
-		return;
-	}
+	mark = log_mark_below(l->log, most);
 	/* After a start the ends of batches so far back are not known: the walk finds them. */
-	l->to = l->meta->floor;
-	l->most = most;
-	l->seeking = true;
-	marks_begin(l);
-	l->step = LACK_WALK;
-	cursor_seek(&l->cursor, &l->meta->floor);
-	walk(l);
+	if (mark && mark->at.lsn > floor)
+		walk_start(l, &mark->at, mark->at.lsn);
+	else
+		walk_start(l, &l->meta->floor, most);
 }
 
 void lacks_step(struct lacks *l)

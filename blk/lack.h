@@ -67,7 +67,6 @@ struct lacks {
 	bool seeking;			/* for the end of a batch at or below it: `to` */
 	struct cursor cursor;
 	uint64_t ticket;
-	uint64_t walked_bytes;		/* counter */
 	bool lost;			/* the journal could not be read back: all bits were set instead */
 	void (*moved)(struct lacks *l);
 };

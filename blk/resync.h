@@ -166,7 +166,6 @@ struct resync_sink {
 	uint64_t total, left, bytes_got;	/* bytes of blocks */
 	uint64_t rate, rate_ns, rate_left;
 	uint64_t first_ns, last_ns, bytes, blocks;	/* of the records that are given up */
-	char why[WHY_BYTES];		/* why there is no undo, or why it was given up */
 };
 
 MUST_CHECK int resync_sink_new(struct volume *v);
@@ -196,7 +195,6 @@ bool resync_running(const struct volume *v);
 bool resync_readable(const struct volume *v);
 /* After undo_load(): what meta says is under way must be there. 0, or -EBADMSG with @why. */
 MUST_CHECK int resync_sink_open(struct volume *v, char why[WHY_BYTES]);
-bool resync_sink_quiet(const struct volume *v);
 void resync_sink_status(const struct volume *v, struct volume_status *out);
 
 #endif

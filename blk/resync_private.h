@@ -9,7 +9,6 @@
 void resync_step_to(struct volume *v, enum sink_step step);
 /* Nothing of this replica was changed: everything is as before. @why (or NULL) is what the source is told. */
 void resync_give_up(struct volume *v, const char *why);
-void resync_meet_others_anew(struct volume *v);
 /* All our log is durable, applied and in the store, and nothing is in flight. */
 bool resync_settled(struct volume *v);
 /* Log, journal and apply go on from @at, as meta says already. */

@@ -43,11 +43,6 @@ bool resync_readable(const struct volume *v)
 	return resync_running(v) && v->sink.slot && !from_le64(v->sink.slot->header.partial);
 }
 
-bool resync_sink_quiet(const struct volume *v)
-{
-	return !v->sink.reading;
-}
-
 void resync_step_to(struct volume *v, enum sink_step step)
 {
 	v->sink.step = step;
@@ -512,7 +507,7 @@ static void cleared(struct volume *v)
 		s->peer->rewind = false;
 	}
 	resync_step_to(v, SINK_NONE);
-	resync_meet_others_anew(v);
+	volume_meet_anew(v, s->peer);
 	s->rewind = false;
 }
 

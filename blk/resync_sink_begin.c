@@ -7,13 +7,6 @@
 #include "resync_private.h"
 #include "volume_private.h"
 
-void resync_meet_others_anew(struct volume *v)
-{
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (&v->peers[i] != v->sink.peer && v->peers[i].socket >= 0 && !v->peers[i].closing)
-			peer_drop(&v->peers[i], "", 0);
-}
-
 void resync_sink_start(struct peer *p)
 {
 	struct volume *v = p->volume;
@@ -24,14 +17,13 @@ void resync_sink_start(struct peer *p)
 	s->rewind = p->rewind;
 	s->fork = p->fork;
 	s->first_ns = s->last_ns = s->bytes = 0;
-	s->why[0] = 0;
 	/* What the source has, it has: it may be shown. (Our own records that it lacks were shown before.) */
 	v->commit = max_u64(v->commit, v->log.closed.lsn);
 	say(v->io, IO_INFO, "volume=%s %s from node %s begins: our log ends at LSN %llu%s", v->config.name,
 	    s->rewind ? "rewind and resync" : "resync", p->config->name, (unsigned long long)v->log.closed.lsn,
 	    s->rewind ? ", past the fork" : ", which its journal does not hold any more");
 	resync_step_to(v, SINK_SETTLE);
-	resync_meet_others_anew(v);
+	volume_meet_anew(v, p);
 }
 
 void resync_sink_again(struct peer *p)

@@ -110,9 +110,9 @@ static void decide(struct peer *p)
 {
 	struct volume *v = p->volume;
 	struct split *s = &p->split;
-	struct split_side ours = { v->role == ROLE_PRIMARY, p->lack->bits.count, s->last_ns, NULL };
+	struct split_side ours = { v->role == ROLE_PRIMARY, p->lack->bits.count, s->last_ns };
 	struct split_side theirs = { from_le16(s->theirs.role) == ROLE_PRIMARY, from_le64(s->theirs.blocks),
-				     from_le64(s->theirs.last_ns), NULL };
+				     from_le64(s->theirs.last_ns) };
 
 	if (!s->known || !from_le32(s->theirs.known) || p->rewind || v->change.step != ROLE_STEP_NONE)
 		return;

@@ -28,7 +28,6 @@ struct split_side {
 	bool primary;
 	uint64_t blocks;		/* written since the fork */
 	uint64_t last_ns;		/* the last of it; 0 = nothing */
-	const uint8_t *epoch_uuid;	/* of its last epoch: breaks ties that cost nobody anything. NULL: unknown */
 };
 bool split_loses(enum split_policy policy, const struct split_side *ours, const struct split_side *theirs);
 /* The same where each side has a policy of its own: policies that contradict each other decide nothing. */

@@ -216,6 +216,8 @@ void volume_role_lost(struct peer *p);		/* its connection ended */
 void volume_role_met(struct peer *p);		/* its HELLO was taken */
 /* Somebody opened a newer epoch: stop being primary, at once. All peers but @by are met anew. */
 void volume_step_down(struct volume *v, const struct peer *by, const char *why);
+/* Every decision is a comparison of positions and roles: all peers are met anew, but @but (or NULL). */
+void volume_meet_anew(struct volume *v, const struct peer *but);
 void volume_role_set(struct volume *v, enum volume_role role);
 
 #endif

@@ -70,8 +70,7 @@ static void change_start(struct volume *v, struct volume_call *call, int kind, e
 	step_start(v, step);
 }
 
-/* Every decision is a comparison of positions and roles: meet everybody anew, but @but. */
-static void meet_anew(struct volume *v, const struct peer *but)
+void volume_meet_anew(struct volume *v, const struct peer *but)
 {
 	for (unsigned i = 0; i < v->peer_count; i++)
 		if (&v->peers[i] != but && v->peers[i].socket >= 0 && !v->peers[i].closing)
@@ -96,7 +95,7 @@ void volume_role_set(struct volume *v, enum volume_role role)
 	say(v->io, IO_INFO, "volume=%s role is %s now: epoch %llu of node %s, log ends at LSN %llu",
 	    v->config.name, volume_role_name(role), epoch ? (unsigned long long)from_le64(epoch->number) : 0,
 	    epoch ? epoch->node : "none", (unsigned long long)v->log.closed.lsn);
-	meet_anew(v, NULL);
+	volume_meet_anew(v, NULL);
 	if (v->on_role)
 		v->on_role(v->on_role_context, role);
 }
@@ -113,7 +112,7 @@ void volume_step_down(struct volume *v, const struct peer *by, const char *why)
 	cursor_seek(&v->apply, &v->log.closed);
 	if (v->change.step != ROLE_STEP_NONE)
 		change_end(v, -EPERM, "a newer epoch was opened elsewhere");
-	meet_anew(v, by);
+	volume_meet_anew(v, by);
 	if (v->on_role)
 		v->on_role(v->on_role_context, v->role);
 }
@@ -527,7 +526,7 @@ static void step_hand(struct volume *v)
 	    v->config.name, p->config->name, (unsigned long long)v->log.closed.lsn);
 	peer_say_role(p, ROLE_HANDOVER, v->change.number, &v->log.closed, "");
 	step_start(v, ROLE_STEP_WAIT);
-	meet_anew(v, p);
+	volume_meet_anew(v, p);
 	if (v->on_role)
 		v->on_role(v->on_role_context, v->role);
 }

@@ -230,8 +230,8 @@ static void at_most_one_side_loses_whatever_the_figures_and_policies(void **stat
 
 	(void)state;
 	for (unsigned i = 0; i < 2u * 4 * 4 * 2 * 4 * 4; i++) {
-		struct split_side a = { i & 1, figures[i / 2 % 4], figures[i / 8 % 4], NULL };
-		struct split_side b = { i / 32 & 1, figures[i / 64 % 4], figures[i / 256 % 4], NULL };
+		struct split_side a = { i & 1, figures[i / 2 % 4], figures[i / 8 % 4] };
+		struct split_side b = { i / 32 & 1, figures[i / 64 % 4], figures[i / 256 % 4] };
 
 		for (unsigned policy = 0; policy < SPLIT_POLICIES; policy++) {
 			assert_false(split_loses(policy, &a, &b) && split_loses(policy, &b, &a));
