@@ -111,7 +111,10 @@ static void journal_wrote(struct io_op *op, int64_t result)
 	} else if (!j->failed) {
 		bool all_durable = j->write_durable && j->durable == j->written;
 
-		j->written = j->submitted = j->write_next;
+		j->submitted = j->write_next;
+		/* A part of a batch is none: after a crash its records are given up, so nobody hears of it. */
+		if (j->submitted == j->write_goal)
+			j->written = j->submitted;
 		if (all_durable)
 			j->durable = j->written;
 	}
@@ -129,11 +132,14 @@ void journal_kick(struct journal *j)
 	sync_if_wanted(j);
 	if (j->write_op.in_flight || from == log->closed.lsn)
 		return;
-	limit = min_u64(log->closed.lsn, from + JOURNAL_WRITE_MAX);
+	if (from == j->written)
+		j->write_goal = min_u64(log->closed.lsn, round_down(from, j->geometry->segment_bytes) +
+								 j->geometry->segment_bytes);
+	limit = min_u64(j->write_goal, from + journal_write_max(j->geometry));
 	run_end = log_run_end(log, from, limit, &j->write_next);
-	CHECK(from >= log->start && run_end - from <= JOURNAL_WRITE_MAX);
-	CHECK(j->write_next <= journal_limit(j));
-	j->write_durable = j->want_durable > from && j->durable == from;
+	CHECK(from >= log->start && run_end - from <= journal_write_max(j->geometry));
+	CHECK(j->write_next <= j->write_goal && j->write_next <= journal_limit(j));
+	j->write_durable = j->want_durable > from && j->durable == from && j->write_next == j->write_goal;
 	j->write_op = (struct io_op){
 		.kind = IO_WRITE, .file = j->file, .flags = j->write_durable ? IO_DURABLE : 0,
 		.offset = journal_place(j->geometry, from), .len = run_end - from,

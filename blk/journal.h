@@ -3,7 +3,8 @@
  * of geometry.journal_bytes: the byte of LSN n stands at JOURNAL_HEADER_BYTES + n mod journal_bytes.
  *
  * The happy path: log_close() ends a batch; journal_kick() writes all closed batches at once, one write in
- * flight; `written` moves, then `durable`. A batch for which somebody waits (journal_want_durable) is written
+ * flight (what is longer than journal_write_max() in several, one after the other); `written` moves when the last
+ * batch is whole, then `durable`. A batch for which somebody waits (journal_want_durable) is written
  * with IO_DURABLE when all before it is durable, and followed by a sync when not: a device may make a durable
  * write durable alone.
  *
@@ -16,7 +17,7 @@
 #include "io.h"
 #include "log.h"
 
-enum { JOURNAL_MAGIC = 0x4a464c48 /* "HLFJ" */, JOURNAL_VERSION = 1, JOURNAL_WRITE_MAX = 4 << 20 };
+enum { JOURNAL_MAGIC = 0x4a464c48 /* "HLFJ" */, JOURNAL_VERSION = 1 };
 
 struct journal_header {
 	le32 magic;
@@ -46,6 +47,8 @@ struct journal {
 
 	struct io_op write_op, sync_op;
 	uint64_t write_next, sync_end;
+	uint64_t write_goal;		/* LSN: where `written` moves to: what was closed when the first write behind it
+					 * began, or the segment's end */
 	bool write_durable;
 	uint64_t writes, syncs, bytes_written;	/* counters */
 };
@@ -71,6 +74,12 @@ void journal_want_durable(struct journal *j, uint64_t lsn);
 /* Whether the ring takes a record of @length without overwriting what the store still needs. */
 bool journal_has_room(const struct journal *j, uint32_t length);
 bool journal_busy(const struct journal *j);
+
+/* A write is no longer than this; a larger batch takes several. */
+static inline uint64_t journal_write_max(const struct geometry *g)
+{
+	return g->segment_bytes / 2;
+}
 
 static inline uint64_t journal_place(const struct geometry *g, uint64_t lsn)
 {
