@@ -82,6 +82,8 @@ bool bitmap_test(const struct bitmap *b, uint64_t bit);
 /* [first, first + count) lies within the bits. */
 void bitmap_set(struct bitmap *b, uint64_t first, uint64_t count);
 void bitmap_clear(struct bitmap *b, uint64_t first, uint64_t count);
+static inline void bitmap_set_all(struct bitmap *b) { bitmap_set(b, 0, b->bits); }
+static inline void bitmap_clear_all(struct bitmap *b) { bitmap_clear(b, 0, b->bits); }
 /* The first bit at or above @from that is set (clear); b->bits when there is none. */
 uint64_t bitmap_next(const struct bitmap *b, uint64_t from);
 uint64_t bitmap_next_clear(const struct bitmap *b, uint64_t from);

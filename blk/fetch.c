@@ -270,21 +270,14 @@ static void tell(struct volume *v, const struct fetch *f)
 /* As a page. A primary's is as new as its log, a secondary's may be ahead. */
 static void put(struct volume *v, struct fetch *f)
 {
-	uint64_t lsn = v->applied ? v->applied - 1 : 0, lsn_end = v->role == ROLE_PRIMARY ? v->applied : f->lsn;
+	uint64_t lsn_end = v->role == ROLE_PRIMARY ? v->applied : f->lsn;
 	struct record_delta delta = { .offset = to_le64(f->block * BLOCK_BYTES), .length = to_le32(BLOCK_BYTES),
 				      .kind = to_le16(DELTA_DATA) };
-	int result = 0;
 
-	if (pool_mending(&v->pool, f->block)) {
-		pool_mended(&v->pool, f->block, f->data, lsn, lsn_end);
-	} else {
-		result = pool_prepare(&v->pool, &delta, 1);
-		if (result == -ENOSPC)
-			destage_start(&v->destage);
-		if (result)
-			return;
-		pool_apply(&v->pool, &delta, 1, f->data, lsn, lsn_end);
-	}
+	if (pool_mending(&v->pool, f->block))
+		pool_mended(&v->pool, f->block, f->data, v->applied ? v->applied - 1 : 0, lsn_end);
+	else if (volume_put_blocks(v, &delta, 1, f->data, lsn_end))
+		return;
 	if (lsn_end > v->applied)
 		v->fetches.ahead = max_u64(v->fetches.ahead, lsn_end);
 	tell(v, f);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tally.h"
+
 enum { WALK_BYTES = 4 << 20 };	/* of log at once; then others get a turn */
 
 static void bits_moved(struct bitmap *bits)
@@ -117,9 +119,9 @@ static void strangers(struct lacks *l)
 			continue;
 		k->stranger = false;
 		if (l->meta->floor.lsn)
-			bitmap_set(&k->bits, 0, k->bits.bits);
+			bitmap_set_all(&k->bits);
 		else
-			bitmap_clear(&k->bits, 0, k->bits.bits);
+			bitmap_clear_all(&k->bits);
 		bitmap_save(&k->bits);
 	}
 }
@@ -152,7 +154,7 @@ void lack_learn(struct lack *k, uint64_t lsn, bool consistent)
 	/* It has all that its bitmap stands for. */
 	if (consistent && k->bits.loaded && k->place->marked && k->place->known >= k->place->marked &&
 	    k->all->step == LACK_IDLE) {
-		bitmap_clear(&k->bits, 0, k->bits.bits);
+		bitmap_clear_all(&k->bits);
 		bitmap_save(&k->bits);
 		k->place->marked = k->place->covers = k->place->id = k->place->snapshot = 0;
 	}
@@ -202,7 +204,7 @@ void lacks_forget(struct lacks *l, const struct position *at)
 		struct lack_place *place = l->at[i].place;
 
 		place->known = place->covers = place->marked = place->id = place->snapshot = 0;
-		bitmap_clear(&l->at[i].bits, 0, l->at[i].bits.bits);
+		bitmap_clear_all(&l->at[i].bits);
 		lack_unmark(&l->at[i]);
 	}
 }
@@ -211,17 +213,11 @@ void lacks_forget(struct lacks *l, const struct position *at)
 
 static void set_bits(struct lacks *l, const struct record_header *r)
 {
-	const struct record_delta *deltas = record_deltas(r);
 	uint64_t end = from_le64(r->lsn) + record_length(r);
 
-	for (uint32_t d = 0; d < from_le32(r->delta_count) && from_le16(r->kind) == RECORD_DATA; d++) {
-		uint64_t offset = from_le64(deltas[d].offset), first = offset / BLOCK_BYTES;
-		uint64_t last = (offset + from_le32(deltas[d].length) - 1) / BLOCK_BYTES;
-
-		for (unsigned i = 0; i < l->count; i++)
-			if (l->mask & 1u << i && end > l->at[i].from)
-				bitmap_set(&l->at[i].bits, first, last - first + 1);
-	}
+	for (unsigned i = 0; i < l->count; i++)
+		if (l->mask & 1u << i && end > l->at[i].from)
+			tally_blocks(&l->at[i].bits, r);
 }
 
 static void save_bits(struct lacks *l)
@@ -237,7 +233,7 @@ static void walk_lost(struct lacks *l)
 {
 	for (unsigned i = 0; i < l->count; i++)
 		if (l->mask & 1u << i)
-			bitmap_set(&l->at[i].bits, 0, l->at[i].bits.bits);
+			bitmap_set_all(&l->at[i].bits);
 	l->lost = true;
 }
 
@@ -350,7 +346,7 @@ static void mark_start(struct lacks *l, unsigned i)
 
 	if ((k->base < floor && !(place->marked >= floor && place->covers <= k->base)) ||
 	    (place->snapshot && place->snapshot != k->snapshot))
-		bitmap_set(&k->bits, 0, k->bits.bits);
+		bitmap_set_all(&k->bits);
 	k->marking = true;
 	l->mask = 1u << i;
 	l->for_floor = false;

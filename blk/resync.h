@@ -28,11 +28,27 @@
 
 #include "frame.h"
 #include "lack.h"
+#include "tally.h"
 #include "undo.h"
 #include "volume.h"
 
 struct peer;
 struct volume;
+
+/* ---- both ---- */
+
+/* Bytes of blocks, as one side of a resync sees them go by. */
+struct resync_progress {
+	uint64_t total, left;
+	uint64_t rate;			/* bytes per second, lately; 0 = not known yet */
+	uint64_t since_ns, since_left;	/* it is being measured since then, with so many left */
+};
+
+void resync_progress_start(struct resync_progress *g, uint64_t now, uint64_t total);
+/* So many are left now; any number of times a second. */
+void resync_progress_note(struct resync_progress *g, uint64_t now, uint64_t left);
+/* @moved: bytes that went as data. */
+void resync_progress_status(const struct resync_progress *g, uint64_t moved, struct volume_resync_status *out);
 
 /* ---- source ---- */
 
@@ -85,8 +101,8 @@ struct resync_source {
 	bool paced;			/* they are: one chunk at a time, a small one, and */
 	uint64_t pace_ns;		/* none before */
 	uint64_t map_first, map_end;	/* blocks known to be data in the store */
-	uint64_t total, bytes_sent;	/* bytes of blocks: at BEGIN; sent as data */
-	uint64_t rate, rate_ns, rate_left;	/* bytes per second; measured since, with so many left then */
+	struct resync_progress progress;
+	uint64_t bytes_sent;		/* of blocks, as data */
 	uint64_t saved_ns;		/* when the bitmap was last asked to be saved */
 };
 
@@ -163,9 +179,10 @@ struct resync_sink {
 	bool read_stale;		/* it was for a connection that is gone */
 	int read_result;
 	uint8_t *buffer;
-	uint64_t total, left, bytes_got;	/* bytes of blocks */
-	uint64_t rate, rate_ns, rate_left;
-	uint64_t first_ns, last_ns, bytes, blocks;	/* of the records that are given up */
+	struct resync_progress progress;
+	uint64_t bytes_got;		/* of blocks, as data */
+	struct tally given_up;		/* the records that are */
+	uint64_t blocks;		/* and how many blocks they changed */
 };
 
 MUST_CHECK int resync_sink_new(struct volume *v);

@@ -11,6 +11,9 @@ void resync_step_to(struct volume *v, enum sink_step step);
 void resync_give_up(struct volume *v, const char *why);
 /* All our log is durable, applied and in the store, and nothing is in flight. */
 bool resync_settled(struct volume *v);
+/* Meta, and with it what peers may lack, is of a log that begins anew at @at; history and resync are set. Saved when
+ * v->sink.ticket is. */
+void resync_meta_anew(struct volume *v, const struct position *at);
 /* Log, journal and apply go on from @at, as meta says already. */
 void resync_log_anew(struct volume *v, const struct position *at);
 void resync_say_wants(struct volume *v);

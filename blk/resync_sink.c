@@ -126,10 +126,8 @@ static int take_begin(struct volume *v, const struct frame_begin *begin, const c
 	/* Its epochs from there on come with the log. */
 	history_truncate(s->history, from_le64(begin->at.lsn));
 	s->begin = *begin;
-	s->total = s->left = from_le64(begin->blocks) * BLOCK_BYTES;
-	s->bytes_got = s->rate = 0;
-	s->rate_ns = volume_now(v);
-	s->rate_left = s->left;
+	resync_progress_start(&s->progress, volume_now(v), from_le64(begin->blocks) * BLOCK_BYTES);
+	s->bytes_got = 0;
 	s->got_first = s->got_count = 0;
 	s->taken = s->hashed = s->differ = 0;
 	if (!(from_le32(begin->flags) & BEGIN_GOES_ON)) {
@@ -185,8 +183,6 @@ static void jump(struct volume *v)
 		return;
 	}
 	v->history = *s->history;
-	v->meta.tail = at;
-	v->meta.reach = v->meta.durable = v->meta.commit = at.lsn;
 	v->meta.resync.base = v->meta.resync.running ? min_u64(v->meta.resync.base, s->fork.lsn)
 						     : from_le64(s->slot->header.base);
 	v->views++;
@@ -194,9 +190,16 @@ static void jump(struct volume *v)
 	v->meta.resync.slot = s->slot->index;
 	v->meta.resync.id = from_le64(s->begin.id);
 	memcpy(v->meta.resync.source, s->peer->config->name, NAME_BYTES);
-	lacks_forget(&v->lacks, &at);
-	s->ticket = meta_save(&v->meta);
+	resync_meta_anew(v, &at);
 	resync_step_to(v, SINK_JUMP);
+}
+
+void resync_meta_anew(struct volume *v, const struct position *at)
+{
+	v->meta.tail = *at;
+	v->meta.reach = v->meta.durable = v->meta.commit = at->lsn;
+	lacks_forget(&v->lacks, at);
+	v->sink.ticket = meta_save(&v->meta);
 }
 
 void resync_log_anew(struct volume *v, const struct position *at)
@@ -243,20 +246,13 @@ static void got(struct volume *v, uint64_t sequence)
 static int put_blocks(struct volume *v, const struct frame_blocks *blocks)
 {
 	bool zero = from_le32(blocks->kind) == BLOCKS_ZERO;
-	uint64_t count = from_le32(blocks->count), lsn = v->applied ? v->applied - 1 : 0;
 	struct record_delta delta = {
 		.offset = to_le64(from_le64(blocks->first) * BLOCK_BYTES),
-		.length = to_le32((uint32_t)(count * BLOCK_BYTES)),
+		.length = to_le32((uint32_t)(from_le32(blocks->count) * (uint64_t)BLOCK_BYTES)),
 		.kind = to_le16(zero ? DELTA_DISCARD : DELTA_DATA),
 	};
-	int result = pool_prepare(&v->pool, &delta, 1);
 
-	if (result == -ENOSPC)
-		destage_start(&v->destage);
-	if (result)
-		return -EAGAIN;
-	pool_apply(&v->pool, &delta, 1, (const uint8_t *)(blocks + 1), lsn, v->applied);
-	return 0;
+	return volume_put_blocks(v, &delta, 1, (const uint8_t *)(blocks + 1), v->applied) ? -EAGAIN : 0;
 }
 
 static void read_done(struct volume_request *request, int result)
@@ -319,7 +315,7 @@ static int take_blocks(struct volume *v, const struct frame_blocks *blocks, cons
 		return result;
 	if (from_le32(blocks->kind) == BLOCKS_DATA)
 		s->bytes_got += from_le32(blocks->count) * (uint64_t)BLOCK_BYTES;
-	s->left = from_le64(blocks->left) * BLOCK_BYTES;
+	resync_progress_note(&s->progress, volume_now(v), from_le64(blocks->left) * BLOCK_BYTES);
 	got(v, from_le64(blocks->sequence));
 	volume_turn_soon(v);
 	return 0;
@@ -413,21 +409,6 @@ static void count_durable(struct volume *v)
 		destage_start(&v->destage);
 }
 
-static void measure(struct volume *v)
-{
-	struct resync_sink *s = &v->sink;
-	uint64_t now = volume_now(v), rate;
-
-	if (now - s->rate_ns < 500000000)
-		return;
-	rate = s->rate_left > s->left
-		       ? (uint64_t)((double)(s->rate_left - s->left) * 1e9 / (double)(now - s->rate_ns))
-		       : 0;
-	s->rate = s->rate ? (7 * s->rate + 3 * rate) / 10 : rate;
-	s->rate_ns = now;
-	s->rate_left = s->left;
-}
-
 /* ---- the end ---- */
 
 static void finish(struct volume *v)
@@ -455,10 +436,9 @@ static void finish(struct volume *v)
 static bool snapshot_is_past(const struct volume *v)
 {
 	const struct undo_slot *slot = v->sink.slot;
-	struct position at = { .lsn = from_le64(slot->header.lsn) };
+	struct position at = undo_position(slot);
 	enum history_verdict verdict;
 
-	memcpy(at.hash, slot->header.hash, HASH_BYTES);
 	verdict = history_compare(&v->history, &v->log.closed, slot->history, &at).verdict;
 	return verdict == HISTORY_AHEAD || verdict == HISTORY_EQUAL;
 }
@@ -549,7 +529,10 @@ void resync_sink_step(struct volume *v)
 	case SINK_QUIET: quiet(v); break;
 	case SINK_PARTIAL: jump(v); break;
 	case SINK_JUMP: jumped(v); break;
-	case SINK_RUN: count_durable(v); measure(v); break;
+	case SINK_RUN:
+		count_durable(v);
+		resync_progress_note(&s->progress, volume_now(v), s->progress.left);
+		break;
 	case SINK_FINISH: finish(v); break;
 	case SINK_SAVE: saved(v); break;
 	case SINK_END: ended(v); break;
@@ -647,7 +630,6 @@ void resync_sink_put(struct peer *p)
 void resync_sink_status(const struct volume *v, struct volume_status *out)
 {
 	const struct resync_sink *s = &v->sink;
-	uint64_t total = max_u64(s->total, s->left);
 
 	out->consistent = !resync_running(v) || resync_readable(v);
 	out->lsn_consistent = resync_readable(v) ? from_le64(s->slot->header.lsn) : resync_running(v) ? 0 : v->applied;
@@ -656,8 +638,5 @@ void resync_sink_status(const struct volume *v, struct volume_status *out)
 		return;
 	out->undo_bytes = s->slot->data_count * BLOCK_BYTES;
 	memcpy(out->resync_source, v->meta.resync.source, NAME_BYTES);
-	out->resync = (struct volume_resync_status){
-		.running = true, .bytes_total = total, .bytes_done = total - s->left, .bytes_sent = s->bytes_got,
-		.rate = s->rate, .eta_ns = s->rate ? (uint64_t)((double)s->left * 1e9 / (double)s->rate) : UINT64_MAX,
-	};
+	resync_progress_status(&s->progress, s->bytes_got, &out->resync);
 }

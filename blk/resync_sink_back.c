@@ -45,7 +45,7 @@ void resync_back_forgot(struct volume *v)
 void resync_back_copied(struct volume *v)
 {
 	struct undo_slot *slot = v->sink.slot;
-	struct position at = { .lsn = from_le64(slot->header.lsn) };
+	struct position at = undo_position(slot);
 
 	if (!undo_idle(&v->undo))
 		return;
@@ -53,13 +53,9 @@ void resync_back_copied(struct volume *v)
 		volume_fail(v, slot->error, "store: going back to where it was consistent");
 		return;
 	}
-	memcpy(at.hash, slot->header.hash, HASH_BYTES);
 	v->history = *slot->history;
-	v->meta.tail = at;
-	v->meta.reach = v->meta.durable = v->meta.commit = at.lsn;
 	v->meta.resync = (struct meta_resync){ 0 };
-	lacks_forget(&v->lacks, &at);
-	v->sink.ticket = meta_save(&v->meta);
+	resync_meta_anew(v, &at);
 	resync_step_to(v, SINK_BACK_SAVE);
 }
 

@@ -16,7 +16,7 @@ void resync_sink_start(struct peer *p)
 	s->peer = p;
 	s->rewind = p->rewind;
 	s->fork = p->fork;
-	s->first_ns = s->last_ns = s->bytes = 0;
+	s->given_up = (struct tally){ 0 };
 	/* What the source has, it has: it may be shown. (Our own records that it lacks were shown before.) */
 	v->commit = max_u64(v->commit, v->log.closed.lsn);
 	say(v->io, IO_INFO, "volume=%s %s from node %s begins: our log ends at LSN %llu%s", v->config.name,
@@ -103,7 +103,7 @@ void resync_rest(struct volume *v)
 		return;
 	/* Between its fork and our base lies a history of ours that nobody can name the blocks of any more. */
 	if (s->fork.lsn < v->meta.resync.base && s->slot->want.count < s->slot->want.bits)
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+		bitmap_set_all(&s->slot->want);
 	if (bitmap_save(&s->slot->want) > s->slot->want.saved)
 		return;
 	if (s->fork.lsn < from_le64(s->slot->header.base))
@@ -139,7 +139,7 @@ void resync_settle(struct volume *v)
 		if (lack_names(s->peer->lack, from.lsn))
 			bitmap_merge(&s->slot->want, &s->peer->lack->bits);
 		else
-			bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+			bitmap_set_all(&s->slot->want);
 		from = v->meta.floor;
 	}
 	cursor_seek(&s->peer->cursor, &from);
@@ -154,26 +154,13 @@ void resync_walk(struct volume *v)
 	int result;
 
 	while ((result = cursor_look(c, &r)) == 1) {
-		const struct record_delta *deltas = record_deltas(r);
-		bool data = from_le16(r->kind) == RECORD_DATA;
-
-		for (uint32_t d = 0; data && d < from_le32(r->delta_count); d++) {
-			uint64_t offset = from_le64(deltas[d].offset), first = offset / BLOCK_BYTES;
-
-			bitmap_set(&s->slot->want, first,
-				   (offset + from_le32(deltas[d].length) - 1) / BLOCK_BYTES - first + 1);
-			s->bytes += from_le32(deltas[d].length);
-		}
-		if (data && !s->first_ns)
-			s->first_ns = from_le64(r->wall_ns);
-		if (data)
-			s->last_ns = from_le64(r->wall_ns);
+		tally_record(&s->given_up, &s->slot->want, r);
 		cursor_advance(c, r);
 	}
 	if (result == -EAGAIN)
 		return;
 	if (result < 0)		/* what is in doubt is wanted, and kept */
-		bitmap_set(&s->slot->want, 0, s->slot->want.bits);
+		bitmap_set_all(&s->slot->want);
 	snapshot(v);
 }
 
@@ -187,11 +174,11 @@ static void snapshot(struct volume *v)
 	memcpy(h->hash, v->log.closed.hash, HASH_BYTES);
 	h->base = to_le64(s->rewind ? s->fork.lsn : v->log.closed.lsn);
 	h->wall_ns = to_le64(v->io->wall_ns(v->io));
-	h->first_ns = to_le64(s->first_ns);
-	h->last_ns = to_le64(s->last_ns);
+	h->first_ns = to_le64(s->given_up.first_ns);
+	h->last_ns = to_le64(s->given_up.last_ns);
 	s->blocks = s->slot->want.count;
 	h->blocks = to_le64(s->blocks);
-	h->bytes = to_le64(s->bytes);
+	h->bytes = to_le64(s->given_up.bytes);
 	h->keep = to_le32(keep);
 	memcpy(h->source, s->peer->config->name, NAME_BYTES);
 	*s->slot->history = v->history;

@@ -13,7 +13,6 @@
 
 enum {
 	BITS_SAVE_NS = 1000000000,
-	RATE_NS = 500000000,
 	BURST_NS = 2 * TICK_NS,		/* a cap is kept over such a time */
 	CLIENTS_NS = 50000000,		/* so long after a request of a client they are busy */
 	PACED_BLOCKS = 16,		/* beside them: 64 KiB, which take as long as some requests, */
@@ -142,10 +141,7 @@ static void begin(struct peer *p, const struct position *at, uint32_t flags)
 	g->say_begin = true;
 	g->begin_flags = flags;
 	g->next = g->sequence = g->acked = g->map_first = g->map_end = g->bytes_sent = 0;
-	g->total = p->lack->bits.count * BLOCK_BYTES;
-	g->rate = 0;
-	g->rate_ns = volume_now(v);
-	g->rate_left = g->total;
+	resync_progress_start(&g->progress, volume_now(v), p->lack->bits.count * BLOCK_BYTES);
 	g->log_first = true;
 	lack_met(p->lack, at->lsn, false);
 	cursor_seek(&p->cursor, at);
@@ -467,19 +463,6 @@ bool resync_taken(struct peer *p, const struct frame_taken *taken)
 	return true;
 }
 
-static void measure(struct peer *p, uint64_t now)
-{
-	struct resync_source *g = &p->give;
-	uint64_t left = p->lack->bits.count * BLOCK_BYTES, rate;
-
-	if (now - g->rate_ns < RATE_NS)
-		return;
-	rate = g->rate_left > left ? (uint64_t)((double)(g->rate_left - left) * 1e9 / (double)(now - g->rate_ns)) : 0;
-	g->rate = g->rate ? (7 * g->rate + 3 * rate) / 10 : rate;
-	g->rate_ns = now;
-	g->rate_left = left;
-}
-
 void resync_source_step(struct peer *p)
 {
 	struct volume *v = p->volume;
@@ -495,7 +478,7 @@ void resync_source_step(struct peer *p)
 	if (g->step != SOURCE_RUN)
 		return;
 	clear_bits(p);
-	measure(p, now);
+	resync_progress_note(&g->progress, now, p->lack->bits.count * BLOCK_BYTES);
 	fill(p);
 	if (now - g->saved_ns > BITS_SAVE_NS) {
 		g->saved_ns = now;
@@ -607,13 +590,7 @@ void resync_source_put(struct peer *p)
 void resync_source_status(const struct peer *p, struct volume_resync_status *out)
 {
 	const struct resync_source *g = &p->give;
-	uint64_t left = p->lack->bits.count * BLOCK_BYTES;
 
-	if (g->step != SOURCE_RUN && g->step != SOURCE_FINISHING)
-		return;
-	*out = (struct volume_resync_status){
-		.running = true, .bytes_total = max_u64(g->total, left), .bytes_sent = g->bytes_sent, .rate = g->rate,
-		.bytes_done = max_u64(g->total, left) - left,
-		.eta_ns = g->rate ? (uint64_t)((double)left * 1e9 / (double)g->rate) : UINT64_MAX,
-	};
+	if (g->step == SOURCE_RUN || g->step == SOURCE_FINISHING)
+		resync_progress_status(&g->progress, g->bytes_sent, out);
 }

@@ -38,8 +38,9 @@ void split_met(struct peer *p)
 		*s = (struct split){ .walking = true };
 	/* What is below the floor is in the peer's bitmap: blocks, but no bytes and times. */
 	if (!lack_names(p->lack, from.lsn))
-		bitmap_set(&p->lack->bits, 0, p->lack->bits.bits);
-	if (from.lsn < v->meta.floor.lsn)
+		bitmap_set_all(&p->lack->bits);
+	s->since_floor = from.lsn < v->meta.floor.lsn;
+	if (s->since_floor)
 		from = v->meta.floor;
 	cursor_seek(&p->cursor, &from);
 	snprintf(why, sizeof why,
@@ -47,6 +48,12 @@ void split_met(struct peer *p)
 		 "holdfast resolve %s --keep NODE (see --dry-run first)",
 		 v->geometry.node, p->config->name, (unsigned long long)p->fork.lsn, v->config.name);
 	peer_move(p, PEER_SPLIT, why);
+}
+
+/* When we wrote first; 0 when that is before what the journal has. */
+static uint64_t first_ns(const struct peer *p)
+{
+	return p->split.since_floor ? 0 : p->split.ours.first_ns;
 }
 
 /* Our records since the fork: their blocks go to the peer's bitmap, as it lacks them. */
@@ -57,25 +64,14 @@ static void walk(struct peer *p)
 	int result;
 
 	while ((result = cursor_look(&p->cursor, &r)) == 1) {
-		const struct record_delta *deltas = record_deltas(r);
-
-		for (uint32_t d = 0; from_le16(r->kind) == RECORD_DATA && d < from_le32(r->delta_count); d++) {
-			uint64_t offset = from_le64(deltas[d].offset), length = from_le32(deltas[d].length);
-
-			bitmap_set(&p->lack->bits, offset / BLOCK_BYTES,
-				   (offset + length - 1) / BLOCK_BYTES - offset / BLOCK_BYTES + 1);
-			s->bytes += length;
-			s->last_ns = from_le64(r->wall_ns);
-			if (!s->first_ns && p->fork.lsn >= p->volume->meta.floor.lsn)
-				s->first_ns = s->last_ns;
-		}
+		tally_record(&s->ours, &p->lack->bits, r);
 		cursor_advance(&p->cursor, r);
 	}
 	if (result == -EAGAIN)
 		return;
 	s->walking = result == 0;
 	if (result < 0)
-		bitmap_set(&p->lack->bits, 0, p->lack->bits.bits);
+		bitmap_set_all(&p->lack->bits);
 	s->known = s->say = true;
 }
 
@@ -110,7 +106,7 @@ static void decide(struct peer *p)
 {
 	struct volume *v = p->volume;
 	struct split *s = &p->split;
-	struct split_side ours = { v->role == ROLE_PRIMARY, p->lack->bits.count, s->last_ns };
+	struct split_side ours = { v->role == ROLE_PRIMARY, p->lack->bits.count, s->ours.last_ns };
 	struct split_side theirs = { from_le16(s->theirs.role) == ROLE_PRIMARY, from_le64(s->theirs.blocks),
 				     from_le64(s->theirs.last_ns) };
 
@@ -159,9 +155,9 @@ void split_put(struct peer *p)
 	*side = (struct frame_side){
 		.fork = to_le64(p->fork.lsn),
 		.blocks = to_le64(p->lack->bits.count),
-		.bytes = to_le64(s->bytes),
-		.first_ns = to_le64(s->first_ns),
-		.last_ns = to_le64(s->last_ns),
+		.bytes = to_le64(s->ours.bytes),
+		.first_ns = to_le64(first_ns(p)),
+		.last_ns = to_le64(s->ours.last_ns),
 		.role = to_le16((uint16_t)v->role),
 		.keep = to_le16(s->keep),
 		.policy = to_le16((uint16_t)v->config.split_policy),
@@ -186,8 +182,8 @@ static void compare_text(struct peer *p, char why[WHY_BYTES])
 	const struct frame_side *t = &p->split.theirs;
 	char ours[200], theirs[200];
 
-	side_text(ours, sizeof ours, p->volume->geometry.node, p->lack->bits.count, p->split.bytes, p->split.first_ns,
-		  p->split.last_ns);
+	side_text(ours, sizeof ours, p->volume->geometry.node, p->lack->bits.count, p->split.ours.bytes, first_ns(p),
+		  p->split.ours.last_ns);
 	side_text(theirs, sizeof theirs, p->config->name, from_le64(t->blocks), from_le64(t->bytes),
 		  from_le64(t->first_ns), from_le64(t->last_ns));
 	snprintf(why, WHY_BYTES, "since the fork at LSN %llu: %s; %s", (unsigned long long)p->fork.lsn, ours, theirs);

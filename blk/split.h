@@ -7,6 +7,7 @@
 #define HOLDFAST_SPLIT_H
 
 #include "frame.h"
+#include "tally.h"
 
 struct peer;
 
@@ -18,7 +19,8 @@ struct split {
 	bool said_both;			/* both operators said to keep their own: told once */
 	bool said_full;			/* there is no slot of undo to keep it in: told once */
 	bool say;
-	uint64_t bytes, first_ns, last_ns;	/* of our records since the fork */
+	bool since_floor;		/* ours begins at the floor of our journal: the fork is before that */
+	struct tally ours;		/* of our records since the fork */
 	bool known;
 	struct frame_side theirs;	/* known = 0 until it is there */
 };

@@ -219,6 +219,15 @@ bool undo_preserved(const struct undo *u);	/* none runs, and none failed */
 
 /* ---- looking ---- */
 
+/* What the slot's snapshot is as of. */
+static inline struct position undo_position(const struct undo_slot *slot)
+{
+	struct position at = { .lsn = from_le64(slot->header.lsn) };
+
+	__builtin_memcpy(at.hash, slot->header.hash, HASH_BYTES);
+	return at;
+}
+
 static inline uint64_t undo_block_offset(const struct undo *u, uint64_t block)
 {
 	return undo_data_offset(u->geometry->volume_bytes) + block * BLOCK_BYTES;

@@ -163,14 +163,11 @@ static void put_in_place(struct volume *v, struct verify_check *c)
 			.offset = to_le64((c->first + (uint64_t)__builtin_ctzll(mask)) * BLOCK_BYTES),
 			.length = to_le32(BLOCK_BYTES), .kind = to_le16(DELTA_DATA),
 		};
-	result = pool_prepare(&v->pool, deltas, count);
-	if (result == -ENOSPC)
-		destage_start(&v->destage);
+	result = volume_put_blocks(v, deltas, count, v->verify_sink.data, v->applied);
 	if (result == -E2BIG)
 		over(v, c, false);
 	if (result)
 		return;
-	pool_apply(&v->pool, deltas, count, v->verify_sink.data, v->applied ? v->applied - 1 : 0, v->applied);
 	c->order = v->pool.order;
 	c->round = v->destage.started;
 	c->state = CHECK_PUT;

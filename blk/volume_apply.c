@@ -39,6 +39,19 @@ static int apply_record(struct volume *v, const struct record_header *r)
 	return 0;
 }
 
+int volume_put_blocks(struct volume *v, const struct record_delta *deltas, uint32_t count, const uint8_t *bytes,
+		      uint64_t lsn_end)
+{
+	int result = pool_prepare(&v->pool, deltas, count);
+
+	if (result == -ENOSPC)
+		destage_start(&v->destage);
+	/* As old as a record that is just being applied: the next round takes them. */
+	if (!result)
+		pool_apply(&v->pool, deltas, count, bytes, v->applied ? v->applied - 1 : 0, lsn_end);
+	return result;
+}
+
 void volume_apply_step(struct volume *v)
 {
 	enum { BYTES_AT_ONCE = 8 << 20 };	/* then others get a turn */

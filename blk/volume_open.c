@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A replica's start and stop.
  *
- *	sync meta	what a killed daemon wrote last may only be in a cache, and all that follows relies on it
+ *	sync		meta, store, bitmaps, undo: what a killed daemon wrote last may only be in a cache
  *	read meta	where the tail is, how far the store may reach, which epochs we know
  *	read header	whether the journal is this volume's
  *	read ends	whether journal and store are as long as they must be
- *	sync		store, bitmaps, undo: what they give from here on is durable
  *	load		the bitmaps of the peers, and undo: was a resync under way?
  *	scan		from the tail, record by record, to the first that is none
  *	clear		records of this lap behind that: remains of a batch that was lost in part
@@ -228,45 +227,11 @@ static int take_journal_end(struct volume *v)
 	return 0;
 }
 
-static void file_sync(struct volume *v);
-
-static void file_synced(struct io_op *op, int64_t result)
+static int load_start(struct volume *v)
 {
-	struct volume *v = container_of(op, struct volume, open_op);
-
-	if (result < 0) {
-		snprintf(v->opening->why, WHY_BYTES, "store, bitmap or undo: a sync failed (%s); check the disk",
-			 strerrordesc_np((int)-result));
-		open_refuse(v, (int)result);
-		return;
-	}
-	v->open_synced++;
-	file_sync(v);
-}
-
-/* What these files give may be in a cache only, when the last daemon was killed; and nothing is written a second time
- * that stands there already: not a bit that is set, nor a block that a resync finds equal. */
-static void file_sync(struct volume *v)
-{
-	unsigned next = v->open_synced;
-
-	if (next == 2 + UNDO_SLOTS) {
-		v->open_step = OPEN_LOAD;
-		lacks_load(&v->lacks);
-		undo_load(&v->undo);
-		return;
-	}
-	v->open_op = (struct io_op){ .kind = IO_SYNC, .done = file_synced,
-				     .file = next == 0   ? v->config.store
-					     : next == 1 ? v->config.bitmap
-							 : v->config.undo[next - 2] };
-	v->io->submit(v->io, &v->open_op);
-}
-
-static int files_sync(struct volume *v)
-{
-	v->open_synced = 0;
-	file_sync(v);
+	v->open_step = OPEN_LOAD;
+	lacks_load(&v->lacks);
+	undo_load(&v->undo);
 	return 0;
 }
 
@@ -291,7 +256,7 @@ static void open_read_done(struct io_op *op, int64_t result)
 	static const struct { const char *object; int (*take)(struct volume *v); } steps[] = {
 		[OPEN_READ_META] = { "meta", take_meta }, [OPEN_READ_HEADER] = { "journal", take_header },
 		[OPEN_READ_JOURNAL_END] = { "journal", take_journal_end },
-		[OPEN_READ_STORE_END] = { "store", files_sync },
+		[OPEN_READ_STORE_END] = { "store", load_start },
 	};
 	int error;
 
@@ -390,6 +355,14 @@ static void scan(struct volume *v)
 	int result;
 
 	while ((result = cursor_look(&v->apply, &r)) == 1) {
+		if (v->meta.reach > v->apply.at.lsn && v->meta.reach < v->apply.at.lsn + record_length(r)) {
+			snprintf(v->opening->why, WHY_BYTES,
+				 "meta: damaged: the store may reach LSN %llu, which is inside the record at %llu; "
+				 "replace this replica from a peer",
+				 (unsigned long long)v->meta.reach, (unsigned long long)v->apply.at.lsn);
+			open_refuse(v, -EBADMSG);
+			return;
+		}
 		scan_epoch(v, r);
 		cursor_advance(&v->apply, r);
 		log_note(&v->log, r, &v->apply.at);
@@ -608,17 +581,42 @@ void volume_open_step(struct volume *v)
 		open_done(v);
 }
 
-static void meta_synced(struct io_op *op, int64_t result)
+static void file_sync(struct volume *v);
+
+static void file_synced(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, open_op);
 
 	if (result < 0) {
-		snprintf(v->opening->why, WHY_BYTES, "meta: a sync failed (%s); check the disk",
+		snprintf(v->opening->why, WHY_BYTES, "%s: a sync failed (%s); check the disk",
+			 v->open_synced == 0   ? "meta"
+			 : v->open_synced == 1 ? "store"
+			 : v->open_synced == 2 ? "bitmap"
+					       : "undo",
 			 strerrordesc_np((int)-result));
 		open_refuse(v, (int)result);
 		return;
 	}
-	open_read(v, OPEN_READ_META, v->config.meta, 0, META_BYTES);
+	v->open_synced++;
+	file_sync(v);
+}
+
+/* What a file gives may be in a cache only, when the last daemon was killed; and nothing is written a second time
+ * that stands there already: not a slot of meta, nor a bit that is set, nor a block that a resync finds equal. (The
+ * journal has its own way: it is written once more.) */
+static void file_sync(struct volume *v)
+{
+	const int first[] = { v->config.meta, v->config.store, v->config.bitmap };
+	enum { FIRST = sizeof first / sizeof first[0] };
+	unsigned next = v->open_synced;
+
+	if (next == FIRST + UNDO_SLOTS) {
+		open_read(v, OPEN_READ_META, v->config.meta, 0, META_BYTES);
+		return;
+	}
+	v->open_op = (struct io_op){ .kind = IO_SYNC, .done = file_synced,
+				     .file = next < FIRST ? first[next] : v->config.undo[next - FIRST] };
+	v->io->submit(v->io, &v->open_op);
 }
 
 void volume_open(struct volume *v, struct volume_call *call)
@@ -627,9 +625,8 @@ void volume_open(struct volume *v, struct volume_call *call)
 	v->state = VOLUME_OPENING;
 	v->opening = call;
 	call->why[0] = 0;
-	v->open_step = OPEN_SYNC_META;
-	v->open_op = (struct io_op){ .kind = IO_SYNC, .file = v->config.meta, .done = meta_synced };
-	v->io->submit(v->io, &v->open_op);
+	v->open_step = OPEN_SYNC;
+	file_sync(v);
 }
 
 /* ---- close ------------------------------------------------------------------------------------------ */

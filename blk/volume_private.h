@@ -42,7 +42,7 @@ enum volume_state {
 };
 
 enum open_step {
-	OPEN_SYNC_META,
+	OPEN_SYNC,
 	OPEN_READ_META,
 	OPEN_READ_HEADER,
 	OPEN_READ_JOURNAL_END,
@@ -192,6 +192,12 @@ uint64_t volume_now(struct volume *v);
 /* volume_apply.c */
 void volume_apply_step(struct volume *v);
 void volume_apply_ready(struct cursor *c);
+/* Blocks that no record of our log brought, as they are at @lsn_end, become dirty pages (or holes): @deltas of
+ * whole blocks,
+ * @bytes of those with data. 0, or as pool_prepare(): then nothing was done, and it may be tried again next turn.
+ */
+MUST_CHECK int volume_put_blocks(struct volume *v, const struct record_delta *deltas, uint32_t count,
+				 const uint8_t *bytes, uint64_t lsn_end);
 
 /* volume_open.c */
 void volume_open_step(struct volume *v);

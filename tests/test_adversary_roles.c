@@ -31,6 +31,35 @@ static void who_promised_a_newer_epoch_takes_no_more_log_of_the_older(void **sta
 	assert_int_equal(played, 20);
 }
 
+/* b had c's promise and died before it opened its epoch: no log tells of it, c's promise alone does. */
+static void a_promise_for_an_epoch_that_nobody_opened_fences_all_the_same(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_C);
+	struct volume_call call = { .done = closed, .force = true };
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+
+	(void)state;
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 1), true);
+	cluster_run_for(c, 3 * SECONDS);
+	volume_failover(cluster_volume(c, 1), &call);
+	while (cluster_volume(c, 2)->meta.promised < 2)
+		cluster_step(c);
+	cluster_crash(c, 1, true);
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 2), true);
+	cluster_run_for(c, 10 * SECONDS);
+	assert_int_equal(cluster_volume(c, 0)->role, ROLE_PRIMARY);
+	assert_int_equal(history_last_number(&cluster_volume(c, 2)->history), 1);
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 2), false);
+	cluster_run_for(c, 10 * SECONDS);
+	assert_int_not_equal(cluster_volume(c, 0)->role, ROLE_PRIMARY);
+	assert_int_equal(cluster_volume(c, 0)->meta.promised, 2);
+	cluster_up(c, 1);
+	world_cut_both(w, cluster_machine(c, 0), cluster_machine(c, 1), false);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static void a_promise_survives_the_loss_of_power_that_follows_it(void **state)
 {
 	struct disk_timing slow = { .min_ns = 5 * MILLISECONDS, .max_ns = 9 * MILLISECONDS };
@@ -287,6 +316,7 @@ static void an_epoch_that_only_meta_knows_is_forgotten(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
+	cmocka_unit_test(a_promise_for_an_epoch_that_nobody_opened_fences_all_the_same),
 	cmocka_unit_test(a_promise_survives_the_loss_of_power_that_follows_it),
 	cmocka_unit_test(a_promotion_that_failed_half_way_can_be_tried_again),
 	cmocka_unit_test(who_has_more_log_than_the_asker_does_not_promise),

@@ -372,11 +372,7 @@ static void trouble(struct cluster *c, unsigned nodes)
 	case 5:
 		cluster_call(c, n, CLUSTER_DEMOTE, false, n, 3 * SECONDS);
 		break;
-	default:
-		world_heal(w);
-		for (unsigned i = 0; i < nodes; i++)
-			if (!cluster_volume(c, i))
-				cluster_up(c, i);
+	default: cluster_mend(c);
 	}
 }
 

@@ -68,43 +68,14 @@ static void something_happens(struct cluster *c, unsigned swarm)
 {
 	struct world *w = cluster_world(c);
 	unsigned n = (unsigned)world_random_below(w, 2);
-	struct machine *a = cluster_machine(c, 0), *b = cluster_machine(c, 1);
+	uint64_t what = world_random_below(w, 12);
 
-	switch (world_random_below(w, 12)) {
-	case 0:
-	case 1:
-		if (cluster_volume(c, n) && (swarm & 1))
-			cluster_crash(c, n, false);
-		break;
-	case 2:
-	case 3:
-		if (cluster_volume(c, n) && (swarm & 2))
-			cluster_crash(c, n, true);
-		break;
-	case 4:
-		if (swarm & 4)
-			world_cut_both(w, a, b, true);
-		break;
-	case 5:
-		if (swarm & 4)
-			world_cut(w, n ? a : b, n ? b : a, true);
-		break;
-	case 6:
-		if (swarm & 8)
-			world_reset(w, a, b);
-		break;
-	case 7:
-		if (swarm & 16)
-			machine_pause(cluster_machine(c, n), true);
-		break;
-	default:
-		world_heal(w);
-		machine_pause(a, false);
-		machine_pause(b, false);
-		for (unsigned i = 0; i < 2; i++)
-			if (!cluster_volume(c, i))
-				cluster_up(c, i);
-	}
+	if (what == CLUSTER_FAULTS && (swarm & 4))
+		world_cut(w, cluster_machine(c, !n), cluster_machine(c, n), true);
+	else if (what > CLUSTER_FAULTS)
+		cluster_mend(c);
+	else
+		cluster_fault(c, n, !n, swarm, what);
 }
 
 static void two_nodes_converge_after_any_faults(void **state)

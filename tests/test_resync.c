@@ -85,10 +85,7 @@ static void any_resync_goes_on_after_any_interruption(void **state)
 		for (unsigned round = 0; round < 6; round++) {
 			unsigned node = (unsigned)world_random_below(w, 2);
 
-			world_heal(w);
-			for (unsigned n = 0; n < 2; n++)
-				if (!cluster_volume(c, n))
-					cluster_up(c, n);
+			cluster_mend(c);
 			cluster_load(c, world_random_below(w, 200));
 			cluster_run_for(c, world_random_below(w, 60 * MILLISECONDS));
 			cluster_operate(c);
@@ -161,47 +158,17 @@ static void a_replaced_disk_is_filled_again(void **state)
 static void something_happens(struct cluster *c, unsigned nodes, unsigned swarm)
 {
 	struct world *w = cluster_world(c);
-	unsigned n = (unsigned)world_random_below(w, nodes), other = (n + 1) % nodes;
+	unsigned n = (unsigned)world_random_below(w, nodes);
+	uint64_t what = world_random_below(w, 14);
 
-	switch (world_random_below(w, 14)) {
-	case 0:
-	case 1:
-		if (cluster_volume(c, n) && (swarm & 1))
-			cluster_crash(c, n, false);
-		break;
-	case 2:
-	case 3:
-		if (cluster_volume(c, n) && (swarm & 2))
-			cluster_crash(c, n, true);
-		break;
-	case 4:
-		if (swarm & 4)
-			world_cut_both(w, cluster_machine(c, n), cluster_machine(c, other), true);
-		break;
-	case 5:
-		if (swarm & 4)
-			world_isolate(w, cluster_machine(c, n), true);
-		break;
-	case 6:
-		if (swarm & 8)
-			world_reset(w, cluster_machine(c, n), cluster_machine(c, other));
-		break;
-	case 7:
-		if (swarm & 16)
-			machine_pause(cluster_machine(c, n), true);
-		break;
-	case 8:
-	case 9:
+	if (cluster_fault(c, n, (n + 1) % nodes, swarm, what))
+		return;
+	if (what == CLUSTER_FAULTS && (swarm & 4))
+		world_isolate(w, cluster_machine(c, n), true);
+	else if (what == CLUSTER_FAULTS + 1 || what == CLUSTER_FAULTS + 2)
 		cluster_call(c, n, CLUSTER_FAILOVER, true, n, 3 * SECONDS);
-		break;
-	default:
-		world_heal(w);
-		for (unsigned i = 0; i < nodes; i++) {
-			machine_pause(cluster_machine(c, i), false);
-			if (!cluster_volume(c, i))
-				cluster_up(c, i);
-		}
-	}
+	else if (what > CLUSTER_FAULTS)
+		cluster_mend(c);
 }
 
 static void take_overs(uint64_t seed, unsigned nodes)

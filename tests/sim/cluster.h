@@ -78,6 +78,12 @@ bool cluster_run_for(struct cluster *c, uint64_t ns);
 /* What an operator does who watches: ends split brains (the primary is kept, if it is one of the two), drops
  * divergences before they fill all slots, has one promoted when nobody is primary. */
 void cluster_operate(struct cluster *c);
+/* One of the usual faults of @node (and of its link to @other), @what of CLUSTER_FAULTS, if @swarm has its bit: 1 kill,
+ * 2 power, 4 cut both ways, 8 reset, 16 pause. False: @what is none of them. */
+enum { CLUSTER_FAULTS = 7 };
+bool cluster_fault(struct cluster *c, unsigned node, unsigned other, unsigned swarm, uint64_t what);
+/* Links heal, nobody is paused, who is down comes up; what disks do stays. */
+void cluster_mend(struct cluster *c);
 /* All that a test can break is whole again, and all nodes are up or opening. */
 void cluster_heal(struct cluster *c);
 /* The node, whatever it does, gets new disks and starts anew. False: that would lose something; nothing was done. */

@@ -26,6 +26,38 @@ static void machine_heal(struct cluster *c, struct node *n)
 				(struct world_link){ 50 * MICROSECONDS, 250 * MICROSECONDS, 0 };
 }
 
+bool cluster_fault(struct cluster *c, unsigned node, unsigned other, unsigned swarm, uint64_t what)
+{
+	static const unsigned bits[CLUSTER_FAULTS] = { 1, 1, 2, 2, 4, 8, 16 };
+	struct machine *m = c->nodes[node].machine, *o = c->nodes[other].machine;
+
+	if (what >= CLUSTER_FAULTS)
+		return false;
+	if (!(swarm & bits[what]))
+		return true;
+	switch (bits[what]) {
+	case 1:
+	case 2:
+		if (c->nodes[node].volume)
+			cluster_crash(c, node, bits[what] == 2);
+		break;
+	case 4: world_cut_both(c->world, m, o, true); break;
+	case 8: world_reset(c->world, m, o); break;
+	case 16: machine_pause(m, true); break;
+	}
+	return true;
+}
+
+void cluster_mend(struct cluster *c)
+{
+	world_heal(c->world);
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		machine_pause(c->nodes[i].machine, false);
+		if (!c->nodes[i].volume)
+			cluster_up(c, i);
+	}
+}
+
 void cluster_heal(struct cluster *c)
 {
 	world_note(c->world, "all faults heal");
