@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # resync.sh: what a resync of a whole volume costs the primary's clients, how fast it is, and how well its end is foretold.
-# Prints one table. fio writes 4 KiB at random over NBD, one at a time, in slices: the link is cut for every other one,
-# so that the resync stands still, and what else the machine does hits both alike.
+# Prints one table. fio writes 4 KiB at random over NBD, one at a time, in slices in turn: both nodes in sync, beside a
+# resync, alone (the link is cut, the resync stands still); so what else the machine does hits all alike.
 #
-#	SIZE=2G  SLICE=3  RATE=64M	volume; seconds of a slice; resync-rate of the foretold one
+#	SIZE=2G  SLICE=3  ROUNDS=3  RATE=64M	volume; seconds of a slice; rounds; resync-rate of the foretold one
 . "$(dirname "$0")/../e2e/lib.sh"
 need_root
 need_tools fio qemu-io
 
-size=${SIZE:-2G} slice=${SLICE:-3} rate=${RATE:-64M}
+size=${SIZE:-2G} slice=${SLICE:-3} rounds=${ROUNDS:-3} rate=${RATE:-64M}
 
 # foreground NAME SECONDS [FIO_OPTIONS...]: a line of its JSON in $T/NAME.
 foreground()
@@ -44,23 +44,30 @@ fio --name=fill --ioengine=nbd --uri="$(uri a)" --rw=write --bs=1M --iodepth=4 -
 wait_until 600 "b has it all" all_applied a
 wait_until 60 "all is in the store" is a 's["pages_dirty"] == 0'
 
-for load in write write,flush; do
-	options=()
-	[ $load = write ] || options=(--fsync=1)
-	echo "$load beside a resync" >&2
-	foreground "$load.mirrored" "$slice" "${options[@]}"
+# beside_resync LOAD OPTIONS...: a slice in sync, then up to two beside a resync of everything, each with one alone.
+beside_resync()
+{
+	local load=$1 n
+	shift
+	foreground "$load.mirrored" "$slice" "$@"
 	b_anew
-	for ((n = 0; n < 20; n++)); do
-		wait_until 60 "the resync runs, or is over" is a 'p["resync"]["running"] or p["state"] == "online"'
+	for n in 1 2; do
+		wait_until 60 "resync $n runs, or is over" is a 'p["resync"]["running"] or p["state"] == "online"'
 		resync_runs || break
-		foreground "$load.resync" "$slice" "${options[@]}"
+		foreground "$load.resync" "$slice" "$@"
 		resync_runs || break
 		link_down
 		wait_until 20 "a is alone" is a 'not p["connected"]'
-		foreground "$load.alone" "$slice" "${options[@]}"
+		foreground "$load.alone" "$slice" "$@"
 		link_up
 	done
 	wait_until 600 "b has it all" all_applied a
+}
+
+for ((round = 1; round <= rounds; round++)); do
+	echo "beside a resync, round $round of $rounds" >&2
+	beside_resync write
+	beside_resync write,flush --fsync=1
 done
 
 echo "a resync that nobody is beside" >&2
@@ -113,13 +120,13 @@ def slices(name):
 
 print(f"{'what':<14}{'beside':<34}{'slices':>7}{'p50 us':>9}{'p99 us':>9}{'p50':>8}{'p99':>8}")
 for load in "write", "write,flush":
-    alone = [statistics.median(values) for values in zip(*slices(f"{load}.alone"))]
+    base = [statistics.median(values) for values in zip(*slices(f"{load}.mirrored"))]
     for who, text in (("mirrored", "nothing, both nodes in sync"), ("alone", "nothing, the peer is away"),
                       ("resync", "a resync of the whole volume")):
         got = slices(f"{load}.{who}")
         middle = [statistics.median(values) for values in zip(*got)]
         print(f"{load:<14}{text:<34}{len(got):>7}{middle[0]:>9.0f}{middle[1]:>9.0f}"
-              f"{middle[0] / alone[0]:>7.1f}x{middle[1] / alone[1]:>7.1f}x")
+              f"{middle[0] / base[0]:>7.1f}x{middle[1] / base[1]:>7.1f}x")
 mib, seconds = map(float, open(f"{folder}/rate").read().split())
 print(f"\nresync alone: {mib:.0f} MiB/s, {seconds:.1f} s for all of it")
 end = int(open(f"{folder}/end").read())
