@@ -401,7 +401,7 @@ heal_until_divergence()
 # The primary has written so much without $1 that its journal does not hold what $1 lacks.
 fallen_out()
 {
-	is "$primary" "s['lsn']['floor'] > $2"
+	is "$primary" "s['lsn']['oldest'] > $2"
 }
 
 # fall_out NODE: it is away for longer than the journal reaches back.
