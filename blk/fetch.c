@@ -104,10 +104,8 @@ static void finish(struct volume *v, struct fetch *f, bool helped)
 	struct list *link = v->fetches.readers.next;
 
 	f->state = FETCH_FREE;
-	if (!helped && pool_mending(&v->pool, f->block)) {
-		pool_unmended(&v->pool, f->block);
+	if (!helped && pool_mending(&v->pool, f->block) && !pool_given_up(&v->pool, f->block))
 		volume_fail(v, -EIO, "store: a read");
-	}
 	list_init(&ready);
 	while (link != &v->fetches.readers) {
 		struct volume_request *request = list_entry(link, struct volume_request, link);

@@ -139,7 +139,7 @@ uint64_t pool_run_end(const struct pool *pool, uint64_t block, uint64_t end, boo
 
 /* ---- loading ---- */
 
-static int load(struct pool *pool, uint64_t block)
+static int load(struct pool *pool, uint64_t block, bool asked)
 {
 	struct pool_load *free_load = NULL;
 
@@ -151,6 +151,7 @@ static int load(struct pool *pool, uint64_t block)
 	if (list_empty(&pool->free) && list_empty(&pool->clean))
 		return pool->loading_count ? -EAGAIN : -ENOSPC;
 	free_load->pool = pool;
+	free_load->asked = asked;
 	free_load->page = page_take(pool, block);
 	free_load->page->state = PAGE_LOADING;
 	pool->loading_count++;
@@ -162,19 +163,49 @@ static int load(struct pool *pool, uint64_t block)
 	return -EAGAIN;
 }
 
+/* Whether a load that has failed was asked for by somebody who can be told. */
+static bool unreadable(const struct pool_load *loaded)
+{
+	struct pool *pool = loaded->pool;
+
+	if (loaded->asked)
+		pool->unreadable[pool->unreadable_next++ % POOL_UNREADABLE] = loaded->page->block + 1;
+	return loaded->asked;
+}
+
 static void load_done(struct io_op *op, int64_t result)
 {
 	struct pool_load *loaded = container_of(op, struct pool_load, op);
 	struct pool *pool = loaded->pool;
 	struct page *page = loaded->page;
+	int error = 0;
 
 	CHECK(page->state == PAGE_LOADING);
 	if (result != BLOCK_BYTES && pool->mend && pool->mend(pool, page->block)) {
 		loaded->mending = true;
 		return;
 	}
+	if (result != BLOCK_BYTES)
+		error = unreadable(loaded) ? 0 : result < 0 ? (int)result : -EIO;
 	load_over(loaded, result == BLOCK_BYTES);
-	pool->loaded(pool, result == BLOCK_BYTES ? 0 : result < 0 ? (int)result : -EIO);
+	pool->loaded(pool, error);
+}
+
+int pool_ask(struct pool *pool, uint64_t block)
+{
+	struct page *page = pool_find(pool, block);
+
+	if (page && page->state != PAGE_LOADING)
+		pool_touch(pool, page);
+	if (page || pool_in_hole(pool, block))
+		return page && page->state == PAGE_LOADING ? -EAGAIN : 0;
+	for (unsigned i = 0; i < POOL_UNREADABLE; i++) {
+		if (pool->unreadable[i] == block + 1) {
+			pool->unreadable[i] = 0;
+			return -EIO;
+		}
+	}
+	return load(pool, block, true);
 }
 
 static void load_over(struct pool_load *loaded, bool good)
@@ -228,6 +259,17 @@ void pool_unmended(struct pool *pool, uint64_t block)
 	pool->loaded(pool, 0);
 }
 
+bool pool_given_up(struct pool *pool, uint64_t block)
+{
+	struct pool_load *loaded = load_mending(pool, block);
+	bool told;
+
+	CHECK(loaded);
+	told = unreadable(loaded);
+	pool_unmended(pool, block);
+	return told;
+}
+
 /* ---- one record ---- */
 
 /* The blocks of a delta: [first, end) are touched, [full_first, full_end) are covered whole. */
@@ -264,7 +306,7 @@ static void need_block(struct pool *pool, uint64_t block, bool whole, struct nee
 		need->pages += need->last != block;
 		need->last = block;
 	} else if (need->result != -ENOSPC) {
-		int result = load(pool, block);
+		int result = load(pool, block, false);
 
 		need->result = result;
 	}

@@ -40,7 +40,10 @@ struct pool_load {
 	struct page *page;
 	struct pool *pool;
 	bool mending;		/* it has failed, and waits for pool_mended() */
+	bool asked;		/* by pool_ask(): a failure is told to whoever asked */
 };
+
+enum { POOL_UNREADABLE = 8 };
 
 struct pool {
 	struct io *io;
@@ -58,7 +61,10 @@ struct pool {
 	struct holes *holes;		/* since the last destage round began */
 	struct holes *holes_now;	/* being punched by the round that runs */
 	struct pool_load loads[POOL_LOADS_MAX];
-	void (*loaded)(struct pool *pool, int error);	/* after every load: whoever waits tries again */
+	uint64_t unreadable[POOL_UNREADABLE];	/* blocks + 1 whose asked load failed, until that is told; 0 = none */
+	unsigned unreadable_next;
+	/* After every load: whoever waits tries again. @error: it failed, and not for pool_ask(). */
+	void (*loaded)(struct pool *pool, int error);
 	/* A load has failed. True: the page is to stay LOADING until pool_mended() or pool_unmended(). NULL: never. */
 	bool (*mend)(struct pool *pool, uint64_t block);
 };
@@ -79,6 +85,9 @@ bool pool_in_hole(const struct pool *pool, uint64_t block);
  * hole. @block has no page. */
 uint64_t pool_run_end(const struct pool *pool, uint64_t block, uint64_t end, bool *hole);
 
+/* To be read: 0 when the block is in memory, page or hole. -EAGAIN: it is being loaded, try again after loaded().
+ * -ENOSPC as of pool_prepare(). -EIO: it cannot be read; said once, then it is tried anew. */
+MUST_CHECK int pool_ask(struct pool *pool, uint64_t block);
 /* What one record will change: 0 when all that is needed is in memory, and then pool_apply() cannot fail.
  * -EAGAIN: pages are being loaded, try again after loaded(). -ENOSPC: no page (or hole) is free until a
  * destage gives some back. -E2BIG: more pages than the pool has. */
@@ -93,6 +102,8 @@ bool pool_mending(const struct pool *pool, uint64_t block);
 void pool_mended(struct pool *pool, uint64_t block, const uint8_t *data, uint64_t lsn, uint64_t lsn_end);
 /* It is over: the page is given up, and whoever needs it loads it again. */
 void pool_unmended(struct pool *pool, uint64_t block);
+/* The same, and nobody can help. False: the load was not asked for (pool_ask()), so nobody hears of it. */
+MUST_CHECK bool pool_given_up(struct pool *pool, uint64_t block);
 /* Marks as recently used. */
 void pool_touch(struct pool *pool, struct page *page);
 

@@ -227,13 +227,40 @@ static bool peers_keep_up(const struct volume *v, uint32_t record)
 	return end <= span || ack_kept_up(peers, count, &policy) >= end - span;
 }
 
+int volume_append(struct volume *v, const struct record_draft *draft)
+{
+	uint32_t length = log_draft_length(draft);
+	const struct record_header *r;
+	int result;
+
+	if (!log_has_room(&v->log, length, v->journal.written) || !peers_keep_up(v, length))
+		return -EAGAIN;
+	result = journal_has_room(&v->journal, length) ? pool_prepare(&v->pool, draft->deltas, draft->delta_count) :
+							 -ENOSPC;
+	if (result == -ENOSPC) {
+		destage_start(&v->destage);
+		return -EAGAIN;
+	}
+	if (result)
+		return result;
+	log_append(&v->log, draft, v->io->wall_ns(v->io));
+	r = log_record(&v->log, v->log.end.lsn - length);
+	pool_apply(&v->pool, draft->deltas, draft->delta_count, record_payload(r), v->log.end.lsn - length,
+		   v->log.end.lsn);
+	/* A batch is always a small part of anybody's journal: a peer can give room back only between batches. */
+	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
+		log_close(&v->log);
+	v->applied = v->log.end.lsn;
+	return 0;
+}
+
 /* One record of the request. 0: it is in the log. -EAGAIN: it has to wait, and whoever makes room calls
  * volume_pump(). */
 static int write_chunk(struct volume *v, struct volume_request *request)
 {
 	static const uint16_t kinds[] = { [VOLUME_WRITE] = DELTA_DATA, [VOLUME_DISCARD] = DELTA_DISCARD,
 					  [VOLUME_ZERO] = DELTA_ZERO };
-	uint32_t length = chunk_length(v, request), record;
+	uint32_t length = chunk_length(v, request);
 	struct record_delta delta = {
 		.offset = to_le64(request->offset + request->progress), .length = to_le32(length),
 		.kind = to_le16(kinds[request->op]),
@@ -241,26 +268,11 @@ static int write_chunk(struct volume *v, struct volume_request *request)
 	struct slice payload = { request->buffer + request->progress, length };
 	struct record_draft draft = { .kind = RECORD_DATA, .deltas = &delta, .delta_count = 1, .payload = &payload,
 				      .slice_count = request->op == VOLUME_WRITE };
-	int result;
+	int result = volume_append(v, &draft);
 
-	record = log_draft_length(&draft);
-	if (!log_has_room(&v->log, record, v->journal.written) || !peers_keep_up(v, record))
-		return -EAGAIN;
-	result = journal_has_room(&v->journal, record) ? pool_prepare(&v->pool, &delta, 1) : -ENOSPC;
-	if (result == -ENOSPC) {
-		destage_start(&v->destage);
-		return -EAGAIN;
-	}
-	if (result)
-		return result;
-	log_append(&v->log, &draft, v->io->wall_ns(v->io));
-	pool_apply(&v->pool, &delta, 1, payload.data, v->log.end.lsn - record, v->log.end.lsn);
-	/* A batch is always a small part of anybody's journal: a peer can give room back only between batches. */
-	if (v->log.end.lsn - v->log.closed.lsn >= v->geometry.segment_bytes / 2)
-		log_close(&v->log);
-	v->applied = v->log.end.lsn;
-	request->progress += length;
-	return 0;
+	if (!result)
+		request->progress += length;
+	return result;
 }
 
 void volume_pump(struct volume *v)
@@ -321,6 +333,18 @@ static void submit_flush(struct volume *v, struct volume_request *request)
 	volume_turn_soon(v);
 }
 
+static void submit_ack(struct volume *v, struct volume_request *request)
+{
+	if (v->role != ROLE_PRIMARY) {
+		volume_answer_later(v, request, 0);
+		return;
+	}
+	request->lsn = v->log.end.lsn;
+	list_append(&v->acks, &request->link);
+	v->ack_count++;
+	volume_turn_soon(v);
+}
+
 /* ---- entry ---------------------------------------------------------------------------------------- */
 
 static int refusal(const struct volume *v, const struct volume_request *request)
@@ -332,7 +356,7 @@ static int refusal(const struct volume *v, const struct volume_request *request)
 		return -ESHUTDOWN;
 	if (v->failed && request->op != VOLUME_READ && request->op != VOLUME_MAP)
 		return -EIO;
-	if (request->op == VOLUME_FLUSH)
+	if (request->op == VOLUME_FLUSH || request->op == VOLUME_ACK)
 		return 0;
 	if (request->len == 0 || request->offset > v->geometry.volume_bytes ||
 	    request->len > v->geometry.volume_bytes - request->offset ||
@@ -357,6 +381,7 @@ void volume_submit(struct volume *v, struct volume_request *request)
 	switch (request->op) {
 	case VOLUME_READ: volume_read_submit(v, request); return;
 	case VOLUME_FLUSH: submit_flush(v, request); return;
+	case VOLUME_ACK: submit_ack(v, request); return;
 	case VOLUME_MAP: volume_map_submit(v, request); return;
 	case VOLUME_WRITE:
 	case VOLUME_DISCARD:
@@ -406,6 +431,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 	if (v->state == VOLUME_OPEN || v->state == VOLUME_CLOSING) {
 		volume_pump(v);
 		volume_apply_step(v);
+		volume_blocks_turn(v);
 		close_batch(v);
 		volume_acks(v);
 		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))

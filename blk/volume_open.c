@@ -68,6 +68,7 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 	uint64_t pages;
 
 	fixed += stages * (uint64_t)DESTAGE_STAGE_BYTES + UNDO_COPY_BYTES + verify_memory_bytes(g);
+	fixed += v->config.filesystem ? volume_blocks_memory_bytes() : 0;
 	if (v->config.memory_bytes < fixed + fixed / 4) {
 		snprintf(why, WHY_BYTES,
 			 "memory: %llu MiB (without the front ends') are too few for %u peer%s and segments of "
@@ -85,7 +86,7 @@ static int allot(struct volume *v, char why[WHY_BYTES])
 			stages, volume_destage_freed) ||
 	    cursor_new(&v->apply, io, &v->log, &v->journal, volume_apply_ready) ||
 	    listener_new(&v->listener, v) || allot_bitmaps(v) || resync_sink_new(v) || verify_new(v) ||
-	    fetch_new(v))
+	    fetch_new(v) || volume_blocks_new(v))
 		return -ENOMEM;
 	v->pool.mend = fetch_load;
 	v->scan_history = io->alloc(io, sizeof *v->scan_history, 0);
@@ -148,6 +149,7 @@ void volume_free(struct volume *v)
 	resync_sink_delete(v);
 	verify_delete(v);
 	fetch_delete(v);
+	volume_blocks_delete(v);
 	destage_delete(&v->destage);
 	meta_delete(&v->meta);
 	pool_delete(&v->pool);

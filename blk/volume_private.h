@@ -9,6 +9,7 @@
  *	verify.c	blocks are compared with those of peers
  *	volume_failover.c	taking over by force
  *	fetch.c		blocks that cannot be read are had from peers
+ *	volume_blocks.c	pages and transactions, for a filesystem
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
  *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
@@ -33,6 +34,7 @@
 #include "undo.h"
 #include "verify.h"
 #include "volume.h"
+#include "volume_blocks.h"
 
 #define VOLUME_STATES(X) X(NEW) X(OPENING) X(OPEN) X(CLOSING) X(CLOSED)
 enum volume_state {
@@ -104,6 +106,7 @@ struct volume {
 	struct verify verify;
 	struct verify_sink verify_sink;
 	struct fetches fetches;
+	struct volume_blocks *blocks;	/* or NULL */
 	struct cursor apply;		/* of a secondary; the scan of recovery too */
 	uint64_t applied;		/* pages and holes hold the log up to here */
 	uint64_t commit;
@@ -161,6 +164,9 @@ enum { VOLUME_EXACT = 1 << 8, VOLUME_CURRENT = 1 << 9 };
 /* volume.c */
 void volume_turn_soon(struct volume *v);
 void volume_pump(struct volume *v);
+/* One record into the log, its effects into pages and holes: readers see it from here on. -EAGAIN: it has to wait, and
+ * whoever makes room starts a turn. Or as pool_prepare(). */
+MUST_CHECK int volume_append(struct volume *v, const struct record_draft *draft);
 /* Watermarks moved: raise the commit LSN, answer whom that concerns. */
 void volume_acks(struct volume *v);
 struct ack_marks volume_marks(const struct volume *v);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "blocks.h"
 #include "bounds.h"
 #include "check.h"
 #include "io.h"
@@ -51,6 +52,7 @@ struct volume_config {
 	bool resync_checksum;		/* as source of a resync: send hashes first, and only blocks that differ */
 	uint64_t resync_rate;		/* as source of a resync: bytes per second at most, per peer; 0 = no cap */
 	enum split_policy split_policy;
+	bool filesystem;		/* volume_blocks() is wanted: 3 MiB of `memory` */
 	int store, journal, meta;	/* file ids of the io, open and locked; the caller closes them after free */
 	int bitmap, undo[UNDO_SLOTS];
 };
@@ -113,7 +115,7 @@ void volume_reconnect(struct volume *v, struct volume_call *call);
 
 /* ---- requests: the data path ------------------------------------------------------------------- */
 
-enum volume_op { VOLUME_READ, VOLUME_WRITE, VOLUME_FLUSH, VOLUME_DISCARD, VOLUME_ZERO, VOLUME_MAP };
+enum volume_op { VOLUME_READ, VOLUME_WRITE, VOLUME_FLUSH, VOLUME_ACK, VOLUME_DISCARD, VOLUME_ZERO, VOLUME_MAP };
 enum { VOLUME_FUA = 1 };	/* request flag: done only when it is durable as a flush would make it */
 
 /* How large the buffer of a READ of @len bytes at @offset must be: its blocks, whole. */
@@ -123,7 +125,7 @@ enum { VOLUME_FUA = 1 };	/* request flag: done only when it is durable as a flus
 struct volume_request {
 	enum volume_op op;
 	unsigned flags;
-	uint64_t offset, len;	/* bytes, any alignment, offset + len <= volume_bytes; len >= 1 but for FLUSH;
+	uint64_t offset, len;	/* bytes, any alignment, offset + len <= volume_bytes; len >= 1 but for FLUSH and ACK;
 				 * READ and WRITE at most REQUEST_BYTES_MAX */
 	/* READ: the caller's, BLOCK_BYTES-aligned, VOLUME_BUFFER_BYTES long, IO_FIXED where possible; the bytes
 	 * asked for are at buffer + offset % BLOCK_BYTES when it is done. WRITE: the bytes, any alignment. */
@@ -144,8 +146,14 @@ struct volume_request {
 };
 
 /* A WRITE is seen by every READ that is submitted after its done(). A FLUSH covers every request that
- * was done before it was submitted. */
+ * was done before it was submitted; and every transaction (volume_blocks()) that was committed before. So does an ACK,
+ * which is done when these are acknowledged as a WRITE would be. */
 void volume_submit(struct volume *v, struct volume_request *request);
+
+/* The volume as a filesystem works on it, from volume_open() to volume_close(); changed only on the primary, as its
+ * readers see it elsewhere. -EAGAIN while it opens, or its role changes. NULL unless config.filesystem. The volume's
+ * own. */
+struct blocks *volume_blocks(struct volume *v);
 
 /* ---- what it is and how it does ------------------------------------------------------------------ */
 

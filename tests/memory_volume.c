@@ -76,7 +76,8 @@ static int run(struct memory_volume *m, struct volume_request *r)
 {
 	if (m->fail)
 		return m->fail;
-	if (r->op != VOLUME_READ && r->op != VOLUME_MAP && r->op != VOLUME_FLUSH && m->secondary) {
+	if (r->op != VOLUME_READ && r->op != VOLUME_MAP && r->op != VOLUME_FLUSH && r->op != VOLUME_ACK &&
+	    m->secondary) {
 		m->refused++;
 		return -EROFS;
 	}
@@ -91,6 +92,8 @@ static int run(struct memory_volume *m, struct volume_request *r)
 		memcpy(m->bytes + r->offset, r->buffer, r->len);
 		mark(m, r, 1);
 		m->writes++;
+		return 0;
+	case VOLUME_ACK:
 		return 0;
 	case VOLUME_FLUSH:
 		m->flushes++;

@@ -216,11 +216,13 @@ void cluster_up(struct cluster *c, unsigned node)
 		.store = n->disks[0], .journal = n->disks[1], .meta = n->disks[2], .bitmap = n->disks[3],
 		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
 		.resync_rate = c->options.resync_rate,
-		.split_policy = c->options.split_policy,
+		.split_policy = c->options.split_policy, .filesystem = c->options.filesystem,
 	};
 	char why[WHY_BYTES];
 	int result;
 
+	if (c->options.filesystem && !c->options.memory_bytes)
+		config.memory_bytes += 4 << 20;
 	if (n->open_result < 0 && !machine_crashed(n->machine))
 		machine_crash(n->machine, false);	/* the process that could not open has ended */
 	if (machine_crashed(n->machine))

@@ -36,6 +36,7 @@ struct cluster_options {
 	bool resync_checksum;
 	uint64_t resync_rate;
 	enum split_policy split_policy;
+	bool filesystem;		/* as of volume_config */
 	bool fall_out;			/* clients do not wait for nodes that are away: these fall out of the journal */
 };
 /* Drawn from the seed. */
