@@ -253,6 +253,11 @@ void peer_meet(struct peer *p, const struct frame_hello *hello)
 	}
 	if (meeting.verdict == HISTORY_SPLIT_BRAIN && !p->resyncing && !resync_running(v))
 		split_met(p);
+	else if (meeting.verdict == HISTORY_REWIND_SELF && v->role == ROLE_SECONDARY && !p->resyncing &&
+		 !resync_running(v) && resync_rewind_refusal(v))
+		/* Here, so that it is said once, and not with every try. */
+		peer_refuse(p, FRAME_ERROR_BUSY, 0, PEER_REFUSED, "node %s: %s", v->geometry.node,
+			    resync_rewind_refusal(v));
 	else if (meeting.verdict > HISTORY_REWIND_SELF)
 		refuse_history(p, &meeting);
 	else

@@ -187,6 +187,8 @@ struct resync_sink {
 
 MUST_CHECK int resync_sink_new(struct volume *v);
 void resync_sink_delete(struct volume *v);
+/* Why nothing can be set aside just now, so that there is no rewind: a sentence, or NULL. */
+const char *resync_rewind_refusal(const struct volume *v);
 /* Our source says that log alone will not do, or (@p->rewind) we know: begins. */
 void resync_sink_start(struct peer *p);
 /* A resync is under way that a crash or a lost connection interrupted: goes on with this source. */

@@ -54,6 +54,14 @@ void resync_say_wants(struct volume *v)
 	resync_step_to(v, SINK_ASK);
 }
 
+const char *resync_rewind_refusal(const struct volume *v)
+{
+	return undo_divergences(&v->undo) < UNDO_SLOTS - 1 ?
+		       NULL :
+		       "it has to set aside what it wrote since the fork, and all slots of undo hold divergences; see: "
+		       "holdfast divergence VOLUME list, and drop one";
+}
+
 /* All our log is in the store, and durably so. */
 bool resync_settled(struct volume *v)
 {
@@ -119,10 +127,8 @@ void resync_settle(struct volume *v)
 
 	if (!resync_settled(v) || !undo_idle(&v->undo))
 		return;
-	if (s->rewind && undo_divergences(&v->undo) >= UNDO_SLOTS - 1) {
-		resync_give_up(v, "it has to set aside what it wrote since the fork, and all slots of undo hold "
-			   "divergences; see: "
-			   "holdfast divergence VOLUME list, and drop one");
+	if (s->rewind && resync_rewind_refusal(v)) {
+		resync_give_up(v, resync_rewind_refusal(v));
 		return;
 	}
 	s->slot = undo_take(&v->undo);

@@ -300,14 +300,12 @@ static void policies_that_contradict_each_other_end_nothing(void **state)
 
 /* ---- slots ---- */
 
-static void with_all_slots_full_nothing_is_given_up(void **state)
+/* a has set aside what it wrote since a fork, as often as it has room for, and is primary. */
+static void slots_fill(struct cluster *c)
 {
-	struct cluster_options o = split_options(2);
-	struct cluster *c = start(&o);
 	struct world *w = cluster_world(c);
 	unsigned kept = 0;
 
-	(void)state;
 	write_now(c, 0, 0, 256 << 10, 1);
 	for (unsigned round = 0; round < UNDO_SLOTS - 1; round++) {
 		world_isolate(w, cluster_machine(c, 1), true);
@@ -323,6 +321,41 @@ static void with_all_slots_full_nothing_is_given_up(void **state)
 	for (unsigned i = 0; i < UNDO_SLOTS; i++)
 		kept += cluster_volume(c, 0)->undo.slots[i].kind == UNDO_DIVERGENCE;
 	assert_int_equal(kept, UNDO_SLOTS - 1);
+}
+
+static void with_all_slots_full_no_rewind_begins_and_the_peer_says_why(void **state)
+{
+	struct cluster_options o = split_options(2);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+
+	(void)state;
+	slots_fill(c);
+	world_isolate(w, cluster_machine(c, 1), true);
+	cluster_run_for(c, 3 * SECONDS);
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
+	write_now(c, 0, 8192, 4096, 20);
+	world_heal(w);
+	for (unsigned i = 0; i < 2000; i++) {
+		cluster_run_for(c, 10 * MILLISECONDS);
+		assert_int_equal(cluster_volume(c, 0)->sink.step, SINK_NONE);
+	}
+	assert_non_null(strstr(peer_of(c, 0, 1)->why, "drop one"));
+	assert_int_equal(drop(c, 0), 0);
+	cluster_run_for(c, 20 * SECONDS);
+	assert_string_equal(peer_state_text(peer_of(c, 1, 0)->state), "online");
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void with_all_slots_full_nothing_is_given_up(void **state)
+{
+	struct cluster_options o = split_options(2);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+
+	(void)state;
+	slots_fill(c);
 	world_isolate(w, cluster_machine(c, 1), true);
 	cluster_run_for(c, 3 * SECONDS);
 	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
@@ -417,6 +450,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(at_most_one_side_loses_whatever_the_figures_and_policies),
 	cmocka_unit_test(a_policy_ends_a_split_brain_and_it_stays_ended),
 	cmocka_unit_test(policies_that_contradict_each_other_end_nothing),
+	cmocka_unit_test(with_all_slots_full_no_rewind_begins_and_the_peer_says_why),
 	cmocka_unit_test(with_all_slots_full_nothing_is_given_up),
 	cmocka_unit_test(nodes_converge_whatever_their_policies_are_and_operators_say),
 };
