@@ -273,12 +273,16 @@ static void check_disks(struct cluster *c, struct node *n)
 {
 	const struct volume *v = n->volume;
 	struct meta meta = durable_meta(n);
+	struct position at;
 
 	if (resync_sink_moves_log(v))
 		return;		/* meta knows of a log that begins anew, and the journal does not yet */
 	if (v->journal.tail > meta.tail.lsn)
 		cluster_breach(c, "P1: node %s gives its journal up to LSN %llu back; a replay would begin at %llu",
 			       NAME(n), (unsigned long long)v->journal.tail, (unsigned long long)meta.tail.lsn);
+	if (!path_at(n->branch, meta.reach, &at) || !path_at(n->branch, meta.durable, &at))
+		cluster_breach(c, "P2: meta of node %s speaks of LSNs %llu and %llu: one is in the middle of a record",
+			       NAME(n), (unsigned long long)meta.reach, (unsigned long long)meta.durable);
 	if (v->meta.saved_reach > meta.reach)
 		cluster_breach(c, "P2: node %s takes reach %llu for durable; it is %llu", NAME(n),
 			       (unsigned long long)v->meta.saved_reach, (unsigned long long)meta.reach);
