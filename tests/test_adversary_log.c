@@ -115,7 +115,88 @@ static void what_was_committed_of_log_that_never_came_is_forgotten_with_its_sour
 	cluster_free(c);
 }
 
+/* b's store takes nothing, so its journal fills and stays full; a, who does not wait for b, has more for it. */
+static struct cluster *start_full(void)
+{
+	struct cluster_options o = options_of(2, MODE_A);
+	struct disk_fault full = { .kinds = 1u << IO_WRITE, .error = -ENOSPC };
+	struct cluster *c;
+
+	o.journal_bytes = 2 << 20;
+	o.fall_out = true;
+	c = start(&o);
+	machine_disk_fail(cluster_machine(c, 1), cluster_disk(c, 1, 's'), &full);
+	return c;
+}
+
+static bool journal_is_full(struct volume *v)
+{
+	return !journal_has_room(&v->journal, 60000);
+}
+
+static void no_log_is_sent_that_the_journal_there_has_no_room_for(void **state)
+{
+	struct cluster *c = start_full();
+	struct volume *b = cluster_volume(c, 1);
+
+	(void)state;
+	for (unsigned i = 0; i < 60; i++) {
+		write_now(c, 0, i % 8 * 50000, 50000, (int)i);
+		cluster_run_for(c, 200 * MILLISECONDS);
+		assert_false(peer_of(c, 1, 0)->blocked);
+	}
+	assert_true(journal_is_full(b));
+	assert_true(peer_of(c, 0, 1)->limited);
+	machine_disk_fail(cluster_machine(c, 1), cluster_disk(c, 1, 's'), NULL);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void log_that_the_journal_has_no_room_for_is_not_taken_whatever_the_source_sends(void **state)
+{
+	struct cluster *c = start_full();
+	struct volume *b = cluster_volume(c, 1);
+	bool blocked = false;
+
+	(void)state;
+	for (unsigned i = 0; i < 60; i++) {
+		write_now(c, 0, i % 8 * 50000, 50000, (int)i);
+		for (unsigned step = 0; step < 300 && peer_of(c, 0, 1); step++) {
+			peer_of(c, 0, 1)->limit = LSN_MAX;
+			cluster_step(c);
+			blocked |= peer_of(c, 1, 0)->blocked && journal_is_full(b);
+		}
+	}
+	assert_true(blocked);
+	assert_true(b->log.end.lsn <= journal_limit(&b->journal));
+	machine_disk_fail(cluster_machine(c, 1), cluster_disk(c, 1, 's'), NULL);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void an_ack_of_log_that_was_not_sent_is_refused(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+	struct volume *a = cluster_volume(c, 0), *b = cluster_volume(c, 1);
+
+	(void)state;
+	write_now(c, 0, 0, 100000, 1);
+	cluster_run_for(c, 2 * SECONDS);
+	b->log.end.lsn += 4096;
+	b->log.closed.lsn += 4096;
+	peer_of(c, 1, 0)->say_ack = true;
+	volume_turn_soon(b);
+	run(c, 100 * MILLISECONDS);
+	assert_true(peer_of(c, 0, 1)->received <= a->log.end.lsn);
+	assert_int_not_equal(peer_of(c, 0, 1)->state, PEER_ONLINE);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(no_log_is_sent_that_the_journal_there_has_no_room_for),
+	cmocka_unit_test(log_that_the_journal_has_no_room_for_is_not_taken_whatever_the_source_sends),
+	cmocka_unit_test(an_ack_of_log_that_was_not_sent_is_refused),
 	cmocka_unit_test(a_record_of_another_epoch_than_the_log_is_in_is_refused),
 	cmocka_unit_test(an_epoch_that_does_not_follow_the_history_is_refused),
 	cmocka_unit_test(who_asks_for_log_shows_the_hash_of_all_before_it),
