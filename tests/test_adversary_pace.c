@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Peers that are slow, silent or stuck: for whom writes wait, and for how long. */
+#include "directed.h"
+
+static void slow_journal(struct cluster *c, unsigned node, uint64_t ns)
+{
+	struct disk_timing slow = { ns, ns, 0, 0 };
+
+	machine_disk_set_timing(cluster_machine(c, node), cluster_disk(c, node, 'j'), &slow);
+}
+
+static bool write_takes(struct cluster *c, uint64_t limit)
+{
+	struct asked *a = ask(c, 0, VOLUME_WRITE, 4096, 4096, 9, 0);
+	bool done = wait_for(c, &a->done, limit);
+
+	if (!done)
+		assert_true(wait_for(c, &a->done, 60 * SECONDS));
+	assert_int_equal(a->result, 0);
+	asked_free(a);
+	return done;
+}
+
+static void writes_go_on_without_a_peer_that_is_silent(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	world_cut(cluster_world(c), cluster_machine(c, 1), cluster_machine(c, 0), true);
+	assert_true(write_takes(c, 3 * SECONDS));	/* its timeout is 2 s */
+	assert_false(peer_of(c, 0, 1)->state == PEER_ONLINE);
+	world_heal(cluster_world(c));
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void writes_go_on_without_a_peer_that_gets_nothing_done(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	slow_journal(c, 1, 100 * SECONDS);	/* and it answers every PING */
+	assert_true(write_takes(c, 8 * SECONDS));
+	slow_journal(c, 1, 1 * MILLISECONDS);
+	cluster_run_for(c, 150 * SECONDS);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void writes_do_not_wait_for_a_peer_that_catches_up(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+	unsigned during = 0;
+
+	(void)state;
+	cluster_crash(c, 1, false);
+	cluster_run_for(c, 5 * SECONDS);
+	for (unsigned i = 0; i < 30; i++)
+		write_now(c, 0, i % 10 * 100000, 100000, (int)i);
+	slow_journal(c, 1, 80 * MILLISECONDS);
+	cluster_up(c, 1);
+	for (unsigned i = 0; i < 4000 && during < 5; i++) {
+		cluster_run_for(c, 1 * MILLISECONDS);
+		if (peer_of(c, 0, 1)->state != PEER_CATCHUP || cluster_volume(c, 1)->journal.written == 0)
+			continue;
+		assert_true(write_takes(c, 40 * MILLISECONDS));
+		during++;
+	}
+	assert_int_equal(during, 5);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void the_log_does_not_run_away_from_a_peer_that_writes_wait_for(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	enum { WRITES = 300 };
+	struct asked *all[WRITES];
+	struct cluster *c;
+	unsigned done = 0;
+	uint64_t most = 0;
+
+	(void)state;
+	o.journal_bytes = 1 << 20;
+	c = start(&o);
+	slow_journal(c, 1, 20 * MILLISECONDS);
+	for (unsigned i = 0; i < WRITES; i++)
+		all[i] = ask(c, 0, VOLUME_WRITE, (i % 32) * 24576, 24576, (int)i, 0);
+	while (done < WRITES) {
+		const struct volume *a = cluster_volume(c, 0);
+		uint64_t ahead = a->log.end.lsn - cluster_volume(c, 1)->journal.written;
+
+		assert_true(ahead <= o.journal_bytes);
+		most = ahead > most ? ahead : most;
+		cluster_step(c);
+		for (done = 0; done < WRITES && all[done]->done; done++)
+			;
+	}
+	assert_true(most > o.journal_bytes / 2);
+	cluster_converge(c);
+	for (unsigned i = 0; i < WRITES; i++)
+		asked_free(all[i]);
+	cluster_free(c);
+}
+
+static void what_a_peer_had_counts_no_more_when_it_asks_for_it_again(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+	struct peer *b = peer_of(c, 0, 1);
+	struct position early = cluster_volume(c, 0)->log.closed;
+
+	(void)state;
+	write_now(c, 0, 0, 100000, 1);
+	cluster_run_for(c, 2 * SECONDS);
+	assert_true(b->durable > early.lsn);
+	peer_source_start(b, &early);
+	assert_int_equal(b->received, early.lsn);
+	assert_int_equal(b->written, early.lsn);
+	assert_int_equal(b->durable, early.lsn);
+	cluster_free(c);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(writes_go_on_without_a_peer_that_is_silent),
+	cmocka_unit_test(writes_go_on_without_a_peer_that_gets_nothing_done),
+	cmocka_unit_test(writes_do_not_wait_for_a_peer_that_catches_up),
+	cmocka_unit_test(the_log_does_not_run_away_from_a_peer_that_writes_wait_for),
+	cmocka_unit_test(what_a_peer_had_counts_no_more_when_it_asks_for_it_again),
+};
+TEST_GROUP(adversary_pace, tests)
