@@ -111,6 +111,9 @@ enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 
 /* The number of a loop device over the volume's mount, or -ENOENT. */
 MUST_CHECK int cli_attached(const struct paths *paths);
+/* Lets go of loop devices over the mount of a daemon that has died: later nobody could tell whose they are. One that is
+ * mounted goes when it is umounted. Says what it did on stderr. */
+void cli_detach_dead(const char *volume, const struct paths *paths);
 /* Starts the daemon and waits until it is up; why it is not is said on stderr. */
 MUST_CHECK enum cli_exit cli_daemon_start(const struct cli *cli, const char *volume);
 /* Asks for the primary role until it is given, or @seconds are over. */

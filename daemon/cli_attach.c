@@ -280,3 +280,26 @@ enum cli_exit cli_detach(struct cli *cli, int argc, char **argv)
 		res = device_detach(cli->words[0], file, numbers[i]);
 	return res;
 }
+
+void cli_detach_dead(const char *volume, const struct paths *paths)
+{
+	char file[PATH_MAX], device[32], by[PATH_MAX + 32];
+	int numbers[DEVICES_MAX], count;
+
+	real_path(paths->mount_file, file);
+	count = devices_find(file, numbers);
+	for (int i = 0; i < count; i++) {
+		bool used = device_used(numbers[i], by);
+
+		snprintf(device, sizeof device, "/dev/loop%d", numbers[i]);
+		AUTO_CLOSE int fd = open(device, O_RDONLY | O_CLOEXEC);
+
+		fprintf(stderr, "holdfast: volume %s: %s was of a daemon that has died; ", volume, device);
+		if (fd < 0 || ioctl(fd, LOOP_CLR_FD) < 0)
+			fprintf(stderr, "it cannot be detached: %s\n", strerror(errno));
+		else if (used)
+			fprintf(stderr, "it fails, and is %s: umount it, and it goes\n", by);
+		else
+			fprintf(stderr, "it is detached\n");
+	}
+}

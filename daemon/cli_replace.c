@@ -71,6 +71,7 @@ enum cli_exit cli_replace(struct cli *cli, int argc, char **argv)
 		       moved == 1 ? "" : "s", moved == 1 ? "s" : "", ending);
 	if (replica_files_create(&config, why) < 0)
 		return cli_refuse_why(volume, why);
+	cli_detach_dead(volume, &paths);
 	res = cli_daemon_start(cli, volume);
 	if (res == CLI_DONE)
 		next_steps_print(volume);

@@ -133,6 +133,7 @@ enum cli_exit cli_up(struct cli *cli, int argc, char **argv)
 		return cli_refuse(
 			"volume %s: its daemon is running already; see: holdfast status %s", volume,
 			volume);
+	cli_detach_dead(volume, &paths);
 	res = cli_daemon_start(cli, volume);
 	if (res == CLI_DONE && primary)
 		res = cli_promote_wait(cli, volume, false, PROMOTE_WAIT_SECONDS);

@@ -87,6 +87,22 @@ done
 
 filesystem_close
 [ $mounted = no ]
+
+# A loop device outlives the daemon below it; the next one lets go of it.
+device=$(hf $primary attach $V)
+daemon_kill $primary
+said "$device was of a daemon that has died; it is detached" hf $primary up $V
+[ ! -e "/sys/block/${device#/dev/}/loop/backing_file" ] || fail "$device is still there"
+primary_make $primary
+device=$(hf $primary attach $V)
+mount "$device" "$T/mount"
+daemon_kill $primary
+said "$device was of a daemon that has died.* umount it" hf $primary up $V
+umount "$T/mount"
+wait_until 10 "$device is gone" test ! -e "/sys/block/${device#/dev/}/loop/backing_file"
+primary_make $primary
+fact "a loop device over a daemon that died goes with the next up"
+
 wait_until 30 "everything is applied at the secondary" all_applied $primary
 hf $primary down $V
 hf "$(other $primary)" down $V
