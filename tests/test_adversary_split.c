@@ -298,6 +298,48 @@ static void policies_that_contradict_each_other_end_nothing(void **state)
 	cluster_free(c);
 }
 
+/* b, apart from a, writes far beyond where a is, and notes in its bitmap for c what c lacks of that. Then it gives all
+ * this up for a's shorter log, and is the only one that c meets: what c lacks is not what b had noted. */
+static void what_a_third_node_lacks_is_not_told_by_bitmaps_of_what_was_given_up(void **state)
+{
+	struct cluster_options o = split_options(3);
+	struct cluster *c = start(&o);
+	struct world *w = cluster_world(c);
+
+	(void)state;
+	write_now(c, 0, 0, 32 << 10, 1);
+	cluster_run_for(c, 2 * SECONDS);
+	cluster_crash(c, 2, false);
+	cluster_run_for(c, 5 * SECONDS);
+	for (unsigned i = 0; i < 8; i++)
+		write_now(c, 0, (768 << 10) + i * 16384, 16384, 10 + (int)i);
+	world_isolate(w, cluster_machine(c, 1), true);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
+	for (unsigned i = 0; i < 80; i++)
+		write_now(c, 1, i % 8 * 65536, 60000, 20 + (int)i);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_DEMOTE, false, 0, 20 * SECONDS), 0);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 20 * SECONDS), 0);
+	write_now(c, 0, 640 << 10, 16384, 40);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_true(cluster_volume(c, 1)->meta.floor.lsn > cluster_volume(c, 0)->log.end.lsn);
+	world_heal(w);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_int_equal(resolve(c, 0, 0), 0);
+	cluster_run_for(c, 20 * SECONDS);
+	assert_int_equal(peer_of(c, 0, 1)->state, PEER_ONLINE);
+	cluster_crash(c, 0, false);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), 0);
+	cluster_up(c, 2);
+	cluster_run_for(c, 20 * SECONDS);
+	assert_int_equal(peer_of(c, 1, 2)->state, PEER_ONLINE);
+	cluster_check_all(c, 2);
+	cluster_up(c, 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 /* ---- slots ---- */
 
 /* a has set aside what it wrote since a fork, as often as it has room for, and is primary. */
@@ -450,6 +492,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(at_most_one_side_loses_whatever_the_figures_and_policies),
 	cmocka_unit_test(a_policy_ends_a_split_brain_and_it_stays_ended),
 	cmocka_unit_test(policies_that_contradict_each_other_end_nothing),
+	cmocka_unit_test(what_a_third_node_lacks_is_not_told_by_bitmaps_of_what_was_given_up),
 	cmocka_unit_test(with_all_slots_full_no_rewind_begins_and_the_peer_says_why),
 	cmocka_unit_test(with_all_slots_full_nothing_is_given_up),
 	cmocka_unit_test(nodes_converge_whatever_their_policies_are_and_operators_say),
