@@ -95,6 +95,7 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 		o.volume_bytes = 6 << 20;
 	if (nodes >= 3)
 		commit_random(w, &o);
+	o.filesystem = world_random_below(w, 3) == 0;
 	world_free(w);
 	return o;
 }
@@ -363,6 +364,51 @@ static void client_done(struct volume_request *request, int result)
 		cluster_breach(c, "a request got %d", result);
 }
 
+/* Some pages and runs, in one record. */
+static int transaction(struct cluster *c, struct blocks *blocks, const uint8_t *bytes)
+{
+	struct world *w = c->world;
+	uint64_t lsn, block = 0;
+
+	for (uint64_t count = 1 + world_random_below(w, 6); count; count--) {
+		uint64_t kind = world_random_below(w, 10), from = world_random_below(w, BLOCK_BYTES - 64);
+		uint8_t *page;
+		int result;
+
+		block += world_random_below(w, blocks->count / 8);
+		if (block + 2 > blocks->count)
+			break;
+		if (kind == 0)
+			result = blocks->discard(blocks, block, 1 + world_random_below(w, 2));
+		else if (kind == 1)
+			result = blocks->write(blocks, block * BLOCK_BYTES + from, bytes, 64);
+		else if (kind == 2)
+			result = blocks->fresh(blocks, block, &page);
+		else
+			result = blocks->change(blocks, block, &page);
+		if (result)
+			return result;
+		if (kind > 1)
+			memcpy(page + from, bytes, 64);
+		block += 2;
+	}
+	return blocks->commit(blocks, bytes, (uint32_t)world_random_below(w, 64), &lsn);
+}
+
+/* Whether the transaction was made that the client's ACK or FLUSH is to wait for; one that has to wait is dropped. */
+static bool client_transact(struct cluster *c, struct client *client, unsigned node)
+{
+	struct blocks *blocks = volume_blocks(c->nodes[node].volume);
+	int result = transaction(c, blocks, client->buffer);
+
+	if (!result)
+		return true;
+	blocks->abort(blocks);
+	if (result != -EAGAIN && result != -EROFS && result != -EIO && result != -E2BIG)
+		cluster_breach(c, "a transaction got %d", result);
+	return false;
+}
+
 static void client_send(struct cluster *c, struct client *client, unsigned node)
 {
 	struct world *w = c->world;
@@ -389,6 +435,12 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 		uint64_t value = world_random(w);
 
 		memcpy(client->buffer + i, &value, 8);
+	}
+	if (c->options.filesystem && r->op == VOLUME_WRITE && world_random_below(w, 2)) {
+		if (!client_transact(c, client, node))
+			return;
+		r->op = world_random_below(w, 2) ? VOLUME_ACK : VOLUME_FLUSH;
+		r->flags = 0;
 	}
 	r->buffer = client->buffer;
 	r->done = client_done;

@@ -7,6 +7,7 @@
  * and every few events, of each node: its log is the path that its history names; what it believes to be durable is,
  * and the store is given no more than that; it shows no more than it may; a block drawn by chance holds what the path
  * makes of it. */
+#include <errno.h>
 #include <string.h>
 
 #include "cluster_inside.h"
@@ -232,6 +233,27 @@ static void check_block(struct cluster *c, struct node *n, uint64_t block)
 		       NAME(n), (unsigned long long)block, at, (unsigned long long)n->volume->applied);
 }
 
+/* The same, as a filesystem on the volume sees it. */
+static void check_page(struct cluster *c, struct node *n, uint64_t block)
+{
+	struct blocks *blocks = volume_blocks(n->volume);
+	uint8_t want[BLOCK_BYTES];
+	const uint8_t *have;
+	int result;
+
+	if (!blocks || n->rotten)
+		return;
+	result = blocks->read(blocks, block, &have);
+	path_block(n->shown, n->resyncing ? from_le64(n->volume->sink.slot->header.lsn) : n->volume->applied, block,
+		   want);
+	if (!result && memcmp(have, want, BLOCK_BYTES) != 0)
+		cluster_breach(c, "P2: node %s, page %llu: not what the log up to its applied LSN %llu makes", NAME(n),
+			       (unsigned long long)block, (unsigned long long)n->volume->applied);
+	if (result && result != -EAGAIN && result != -EIO)
+		cluster_breach(c, "node %s: a page could not be read: %d", NAME(n), result);
+	blocks->abort(blocks);
+}
+
 static void check_log(struct cluster *c, struct node *n)
 {
 	const struct volume *v = n->volume;
@@ -318,8 +340,11 @@ static void check_node(struct cluster *c, struct node *n)
 		cluster_breach(c, "P2: node %s shows LSN %llu, which is not committed, or not in its journal",
 			       NAME(n), (unsigned long long)v->applied);
 	n->applied_seen = max_u64(n->applied_seen, v->applied);
-	if (!n->resyncing || resync_readable(v))
-		check_block(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
+	if (n->resyncing && !resync_readable(v))
+		return;
+	check_block(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
+	if (c->options.filesystem && world_random_below(c->world, 8) == 0)
+		check_page(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
 }
 
 void oracle_check_some(struct cluster *c)
