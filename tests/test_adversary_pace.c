@@ -124,7 +124,92 @@ static void what_a_peer_had_counts_no_more_when_it_asks_for_it_again(void **stat
 	cluster_free(c);
 }
 
+/* ---- what a peer lacks is noted before it is forgotten, and forgotten after it is there ---- */
+
+static struct cluster *start_fallen_out(uint64_t resync_rate)
+{
+	struct cluster_options o = options_of(2, MODE_A);
+	struct cluster *c;
+
+	o.journal_bytes = 1 << 20;
+	o.segment_bytes = 64 << 10;
+	o.undo_bytes = o.volume_bytes;
+	o.resync_rate = resync_rate;
+	c = start(&o);
+	cluster_crash(c, 1, false);
+	cluster_run_for(c, 3 * SECONDS);
+	return c;
+}
+
+static void the_floor_rises_when_the_bits_are_durable_and_no_sooner(void **state)
+{
+	struct disk_timing slow = { 20 * SECONDS, 20 * SECONDS, 0, 0 };
+	struct cluster *c = start_fallen_out(0);
+	const struct volume *a = cluster_volume(c, 0);
+
+	(void)state;
+	machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'b'), &slow);
+	for (unsigned i = 0; i < 14; i++)
+		write_now(c, 0, i % 8 * 50000, 50000, (int)i);
+	cluster_run_for(c, 10 * SECONDS);
+	assert_true(a->lacks.at[0].bits.op.in_flight);
+	assert_int_equal(a->meta.floor.lsn, 0);
+	assert_int_equal(a->journal.floor, 0);
+	cluster_run_for(c, 90 * SECONDS);
+	assert_true(a->journal.floor > 0);
+	cluster_up(c, 1);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+/* The first of what was sent and is not done with, as of an LSN that is not durable here; 0 = none. */
+static uint64_t sent_early(const struct volume *a, const struct peer *b)
+{
+	for (unsigned i = 0; i < b->give.window_count; i++) {
+		const struct resync_sent *sent = &b->give.window[(b->give.window_first + i) % RESYNC_WINDOW];
+
+		if (sent->lsn > a->journal.durable)
+			return sent->sequence;
+	}
+	return 0;
+}
+
+static void a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner(void **state)
+{
+	struct disk_timing slow = { 3 * SECONDS, 3 * SECONDS, 0, 0 };
+	struct cluster *c = start_fallen_out(256 << 10);
+	const struct volume *a = cluster_volume(c, 0);
+	const struct peer *b = peer_of(c, 0, 1);
+	uint64_t early = 0, lsn;
+	bool taken = false;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++)
+		write_now(c, 0, i % 8 * 50000, 50000, (int)i);
+	cluster_run_for(c, 3 * SECONDS);
+	cluster_up(c, 1);
+	while (b->state != PEER_RESYNC || b->give.acked == 0)
+		cluster_step(c);
+	write_now(c, 0, 0, 4096, 99);
+	lsn = a->log.end.lsn;
+	assert_true(a->journal.durable < lsn);
+	machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 'j'), &slow);
+	while (a->journal.durable < lsn) {
+		cluster_step(c);
+		early = early ? early : sent_early(a, b);
+		if (!early || a->journal.durable >= lsn)
+			continue;
+		taken |= b->give.acked >= early;
+		assert_int_equal(sent_early(a, b), early);
+	}
+	assert_true(taken);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(the_floor_rises_when_the_bits_are_durable_and_no_sooner),
+	cmocka_unit_test(a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner),
 	cmocka_unit_test(writes_go_on_without_a_peer_that_is_silent),
 	cmocka_unit_test(writes_go_on_without_a_peer_that_gets_nothing_done),
 	cmocka_unit_test(writes_do_not_wait_for_a_peer_that_catches_up),
