@@ -444,6 +444,36 @@ static void a_full_disk_for_undo_makes_a_replica_inconsistent_and_no_more(void *
 	}
 }
 
+static void an_inconsistent_replica_neither_takes_over_nor_is_read_and_says_why(void **state)
+{
+	struct cluster_options o = resync_options(2);
+	struct cluster *c;
+	struct asked *read;
+	uint64_t log;
+
+	(void)state;
+	o.undo_bytes = 4096;
+	c = start_behind(&o);
+	assert_true(until_step(c, 1, SINK_RUN, 10 * SECONDS));
+	cluster_run_for(c, 20 * MILLISECONDS);
+	cluster_crash(c, 0, false);
+	cluster_run_for(c, 5 * SECONDS);
+	log = cluster_volume(c, 1)->log.end.lsn;
+	assert_int_equal(cluster_call(c, 1, CLUSTER_FAILOVER, true, 1, 20 * SECONDS), -EPERM);
+	assert_non_null(strstr(cluster_why(c), "undo could not keep where it was before; bring a back"));
+	read = ask(c, 1, VOLUME_READ, 0, 4096, 0, 0);
+	assert_true(wait_for(c, &read->done, 5 * SECONDS));
+	assert_int_equal(read->result, -EIO);
+	asked_free(read);
+	assert_int_equal(cluster_volume(c, 1)->role, ROLE_SECONDARY);
+	assert_int_equal(cluster_volume(c, 1)->log.end.lsn, log);
+	cluster_up(c, 0);
+	cluster_run_for(c, 2 * SECONDS);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 20 * SECONDS), 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 /* ---- many ---- */
 
 static void seven_nodes_are_resynced_at_once_while_their_source_dies(void **state)
@@ -609,6 +639,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_node_closes_cleanly_at_any_step_of_its_resync),
 	cmocka_unit_test(a_failing_disk_at_any_step_of_a_resync_harms_nothing),
 	cmocka_unit_test(a_full_disk_for_undo_makes_a_replica_inconsistent_and_no_more),
+	cmocka_unit_test(an_inconsistent_replica_neither_takes_over_nor_is_read_and_says_why),
 	cmocka_unit_test(seven_nodes_are_resynced_at_once_while_their_source_dies),
 	cmocka_unit_test(a_secondary_gives_a_resync_as_far_as_its_readers_see),
 	cmocka_unit_test(switchover_waits_for_no_node_that_is_in_a_resync),
