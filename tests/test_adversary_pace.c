@@ -207,7 +207,38 @@ static void a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner
 	cluster_free(c);
 }
 
+/* The journal does not reach back to the beginning any more when a third node is added to the configs. */
+static void a_node_that_is_added_later_gets_all_that_there_is(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_A);
+	struct cluster *c;
+
+	(void)state;
+	o.journal_bytes = 1 << 20;
+	o.segment_bytes = 64 << 10;
+	c = cluster_new(&o);
+	c->options.nodes = 2;
+	cluster_up(c, 0);
+	cluster_up(c, 1);
+	cluster_run_for(c, 2 * SECONDS);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
+	for (unsigned i = 0; i < 60; i++)
+		write_now(c, 0, i % 20 * 50000, 50000, (int)i);
+	cluster_run_for(c, 3 * SECONDS);
+	assert_true(cluster_volume(c, 0)->meta.floor.lsn > 0);
+	cluster_crash(c, 0, false);
+	cluster_crash(c, 1, false);
+	c->options.nodes = 3;
+	for (unsigned i = 0; i < 3; i++)
+		cluster_up(c, i);
+	cluster_run_for(c, 3 * SECONDS);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(a_node_that_is_added_later_gets_all_that_there_is),
 	cmocka_unit_test(the_floor_rises_when_the_bits_are_durable_and_no_sooner),
 	cmocka_unit_test(a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner),
 	cmocka_unit_test(writes_go_on_without_a_peer_that_is_silent),
