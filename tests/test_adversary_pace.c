@@ -207,38 +207,113 @@ static void a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner
 	cluster_free(c);
 }
 
-/* The journal does not reach back to the beginning any more when a third node is added to the configs. */
-static void a_node_that_is_added_later_gets_all_that_there_is(void **state)
+/* The journal does not reach back to the beginning any more when a node is added to the configs; the volume's second
+ * half was never written. */
+static struct cluster *start_added(unsigned nodes)
 {
-	struct cluster_options o = options_of(3, MODE_A);
+	struct cluster_options o = options_of(nodes, MODE_A);
 	struct cluster *c;
 
-	(void)state;
 	o.journal_bytes = 1 << 20;
 	o.segment_bytes = 64 << 10;
+	o.resync_rate = 128 << 10;
 	c = cluster_new(&o);
-	c->options.nodes = 2;
-	cluster_up(c, 0);
-	cluster_up(c, 1);
+	c->options.nodes = nodes - 1;
+	for (unsigned i = 0; i < nodes - 1; i++)
+		cluster_up(c, i);
 	cluster_run_for(c, 2 * SECONDS);
 	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
 	for (unsigned i = 0; i < 60; i++)
-		write_now(c, 0, i % 20 * 50000, 50000, (int)i);
+		write_now(c, 0, i % 10 * 50000, 50000, (int)i);
 	cluster_run_for(c, 3 * SECONDS);
 	assert_true(cluster_volume(c, 0)->meta.floor.lsn > 0);
-	cluster_crash(c, 0, false);
-	cluster_crash(c, 1, false);
-	c->options.nodes = 3;
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < nodes - 1; i++)
+		cluster_crash(c, i, false);
+	c->options.nodes = nodes;
+	for (unsigned i = 0; i < nodes; i++)
 		cluster_up(c, i);
+	return c;
+}
+
+static void a_node_that_is_added_later_gets_all_that_there_is(void **state)
+{
+	struct cluster *c = start_added(3);
+
+	(void)state;
 	cluster_run_for(c, 3 * SECONDS);
 	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
 	cluster_converge(c);
 	cluster_free(c);
 }
 
+/* Where the map of @b that is under way begins, or UINT64_MAX. */
+static uint64_t mapped_at(const struct peer *b)
+{
+	for (unsigned i = 0; i < RESYNC_CHUNKS; i++)
+		if (b->give.chunks[i].state == CHUNK_MAP)
+			return b->give.chunks[i].first;
+	return UINT64_MAX;
+}
+
+static void what_is_written_while_a_hole_is_being_looked_for_is_sent(void **state)
+{
+	struct disk_timing slow = { 400 * MILLISECONDS, 400 * MILLISECONDS, 0, 0 };	/* b has applied it by then */
+	struct cluster *c = start_added(2);
+	struct asked *last = NULL;
+
+	(void)state;
+	machine_disk_set_timing(cluster_machine(c, 0), cluster_disk(c, 0, 's'), &slow);
+	cluster_run_for(c, 1 * SECONDS);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 10 * SECONDS), 0);
+	for (unsigned i = 0; i < 200000 && peer_of(c, 0, 1)->state != PEER_ONLINE; i++) {
+		uint64_t first = mapped_at(peer_of(c, 0, 1));
+
+		cluster_step(c);
+		if (first < 123 || first > 240 || last)
+			continue;
+		last = ask(c, 0, VOLUME_WRITE, (first + 3) * 4096, 4096, (int)first, 0);
+	}
+	assert_non_null(last);
+	assert_true(wait_for(c, &last->done, 10 * SECONDS));
+	asked_free(last);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+/* The walk that is to name the blocks which b lacks comes to a record that the disk has lost. */
+static void log_that_cannot_be_read_back_stands_for_all_blocks(void **state)
+{
+	struct cluster *c = start_fallen_out(0);
+	struct volume *a = cluster_volume(c, 0);
+	uint64_t rotten = a->log.end.lsn;
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++)
+		write_now(c, 0, (i + 1) * 50000, 50000, (int)i);
+	cluster_run_for(c, 5 * SECONDS);
+	assert_int_equal(a->meta.floor.lsn, 0);
+	assert_true(a->meta.tail.lsn > rotten + 16384);
+	cluster_crash(c, 0, false);
+	cluster_up(c, 0);	/* it does not need what is below the tail, and has none of it in memory */
+	cluster_run_for(c, 1 * SECONDS);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 10 * SECONDS), 0);
+	a = cluster_volume(c, 0);
+	machine_disk_write_now(cluster_machine(c, 0), cluster_disk(c, 0, 'j'),
+			       journal_place(&a->geometry, rotten + 8192), "rotten", 6);
+	for (unsigned i = 0; i < 30; i++)
+		write_now(c, 0, 0, 50000, (int)i);
+	cluster_run_for(c, 2 * SECONDS);
+	assert_true(a->meta.floor.lsn > rotten);
+	assert_int_equal(a->lacks.at[0].bits.count, a->lacks.at[0].bits.bits);
+	cluster_up(c, 1);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_node_that_is_added_later_gets_all_that_there_is),
+	cmocka_unit_test(what_is_written_while_a_hole_is_being_looked_for_is_sent),
+	cmocka_unit_test(log_that_cannot_be_read_back_stands_for_all_blocks),
 	cmocka_unit_test(the_floor_rises_when_the_bits_are_durable_and_no_sooner),
 	cmocka_unit_test(a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner),
 	cmocka_unit_test(writes_go_on_without_a_peer_that_is_silent),
