@@ -314,7 +314,75 @@ static void an_epoch_that_only_meta_knows_is_forgotten(void **state)
 	assert_in_range(played, 1, 20);
 }
 
+/* What a peer asks for, as if it had come over the wire. */
+static void asks_for_promise(struct cluster *c, unsigned node, unsigned by, uint64_t number)
+{
+	struct volume *v = cluster_volume(c, node);
+	struct frame_role role = { .ask = to_le16(ROLE_PROMOTE_ASK), .number = to_le64(number),
+				   .at = frame_position_of(&v->log.closed) };
+
+	volume_role_frame(peer_of(c, node, by), &role, "");
+}
+
+static void a_promise_is_only_for_a_higher_number_and_a_primary_gives_none(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	cluster_volume(c, 1)->meta.promised = 7;
+	asks_for_promise(c, 1, 0, 7);
+	asks_for_promise(c, 1, 0, 3);
+	assert_int_equal(cluster_volume(c, 1)->meta.promised, 7);
+	asks_for_promise(c, 1, 0, 8);
+	assert_int_equal(cluster_volume(c, 1)->meta.promised, 8);
+	asks_for_promise(c, 0, 1, 9);
+	assert_int_equal(cluster_volume(c, 0)->meta.promised, 1);
+	cluster_free(c);
+}
+
+static void a_switchover_waits_until_all_log_is_durable_there(void **state)
+{
+	struct disk_timing slow = { 200 * MILLISECONDS, 200 * MILLISECONDS, 0, 0 };
+	struct cluster_options o = options_of(2, MODE_A);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	machine_disk_set_timing(cluster_machine(c, 1), cluster_disk(c, 1, 'j'), &slow);
+	for (unsigned i = 0; i < 10; i++)
+		write_now(c, 0, i * 50000, 50000, (int)i);
+	assert_true(peer_of(c, 0, 1)->durable < cluster_volume(c, 0)->log.closed.lsn);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_SWITCHOVER, false, 1, 60 * SECONDS), 0);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void writes_under_way_are_refused_when_a_newer_epoch_is_met(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+	struct asked *write, *flush;
+
+	(void)state;
+	world_cut_both(cluster_world(c), cluster_machine(c, 0), cluster_machine(c, 1), true);
+	write = ask(c, 0, VOLUME_WRITE, 0, 4096, 1, 0);
+	flush = ask(c, 0, VOLUME_FLUSH, 0, 0, 0, 0);
+	cluster_run_for(c, 200 * MILLISECONDS);
+	assert_false(write->done || flush->done);
+	volume_step_down(cluster_volume(c, 0), NULL, "as a test says");
+	assert_true(wait_for(c, &write->done, 100 * MILLISECONDS));
+	assert_true(wait_for(c, &flush->done, 100 * MILLISECONDS));
+	assert_int_equal(write->result, -EROFS);
+	assert_int_equal(flush->result, -EROFS);
+	asked_free(write);
+	asked_free(flush);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(a_promise_is_only_for_a_higher_number_and_a_primary_gives_none),
+	cmocka_unit_test(a_switchover_waits_until_all_log_is_durable_there),
+	cmocka_unit_test(writes_under_way_are_refused_when_a_newer_epoch_is_met),
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
 	cmocka_unit_test(a_promise_for_an_epoch_that_nobody_opened_fences_all_the_same),
 	cmocka_unit_test(a_promise_survives_the_loss_of_power_that_follows_it),
