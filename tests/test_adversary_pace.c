@@ -280,6 +280,36 @@ static void what_is_written_while_a_hole_is_being_looked_for_is_sent(void **stat
 	cluster_free(c);
 }
 
+/* b gets the live log during its resync, too; but no copy of the volume is there before it is over. */
+static void in_a_resync_nobody_counts_as_a_copy(void **state)
+{
+	struct cluster *c = start_added(2);
+	struct asked *write;
+
+	(void)state;
+	cluster_crash(c, 0, false);
+	c->options.mode = MODE_C;
+	c->options.commit = COMMIT_ANY;
+	c->options.commit_copies = 1;
+	c->options.commit_nodes = 1u << 1;
+	cluster_up(c, 0);
+	while (cluster_open_result(c, 0) == 1 || peer_of(c, 0, 1)->state != PEER_RESYNC)
+		cluster_step(c);
+	assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, true, 0, 10 * SECONDS), 0);
+	while (peer_of(c, 0, 1)->state != PEER_RESYNC)
+		cluster_step(c);
+	write = ask(c, 0, VOLUME_WRITE, 0, 4096, 9, 0);
+	cluster_run_for(c, 1 * SECONDS);
+	assert_int_equal(peer_of(c, 0, 1)->state, PEER_RESYNC);
+	assert_true(peer_of(c, 0, 1)->written >= write->request.lsn);
+	assert_false(write->done);
+	assert_true(wait_for(c, &write->done, 60 * SECONDS));
+	assert_int_not_equal(peer_of(c, 0, 1)->state, PEER_RESYNC);
+	asked_free(write);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 /* The walk that is to name the blocks which b lacks comes to a record that the disk has lost. */
 static void log_that_cannot_be_read_back_stands_for_all_blocks(void **state)
 {
@@ -313,6 +343,7 @@ static void log_that_cannot_be_read_back_stands_for_all_blocks(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_node_that_is_added_later_gets_all_that_there_is),
 	cmocka_unit_test(what_is_written_while_a_hole_is_being_looked_for_is_sent),
+	cmocka_unit_test(in_a_resync_nobody_counts_as_a_copy),
 	cmocka_unit_test(log_that_cannot_be_read_back_stands_for_all_blocks),
 	cmocka_unit_test(the_floor_rises_when_the_bits_are_durable_and_no_sooner),
 	cmocka_unit_test(a_bit_clears_when_our_own_log_for_the_block_is_durable_and_no_sooner),
