@@ -340,7 +340,35 @@ static void log_that_cannot_be_read_back_stands_for_all_blocks(void **state)
 	cluster_free(c);
 }
 
+static void a_resync_is_over_when_meta_says_how_far_the_store_reaches(void **state)
+{
+	struct disk_timing slow = { 500 * MILLISECONDS, 500 * MILLISECONDS, 0, 0 };
+	struct cluster *c = start_fallen_out(0);
+	const struct volume *b;
+	bool waited = false;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++)
+		write_now(c, 0, i % 8 * 50000, 50000, (int)i);
+	cluster_up(c, 1);
+	b = cluster_volume(c, 1);
+	while (b->sink.step != SINK_RUN)
+		cluster_step(c);
+	machine_disk_set_timing(cluster_machine(c, 1), cluster_disk(c, 1, 'm'), &slow);
+	while (b->sink.step != SINK_NONE) {
+		bool saving = b->sink.step == SINK_SAVE;
+
+		cluster_step(c);
+		waited |= saving && b->meta.saved < b->sink.ticket;
+		assert_true(!saving || b->sink.step == SINK_SAVE || b->meta.saved >= b->sink.ticket);
+	}
+	assert_true(waited);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(a_resync_is_over_when_meta_says_how_far_the_store_reaches),
 	cmocka_unit_test(a_node_that_is_added_later_gets_all_that_there_is),
 	cmocka_unit_test(what_is_written_while_a_hole_is_being_looked_for_is_sent),
 	cmocka_unit_test(in_a_resync_nobody_counts_as_a_copy),

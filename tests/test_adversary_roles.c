@@ -341,6 +341,28 @@ static void a_promise_is_only_for_a_higher_number_and_a_primary_gives_none(void 
 	cluster_free(c);
 }
 
+static void a_hand_over_at_another_place_than_our_log_ends_is_not_taken(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_C);
+	struct cluster *c = start(&o);
+	struct volume *b = cluster_volume(c, 1);
+
+	(void)state;
+	for (unsigned bent = 0; bent < 3; bent++) {
+		struct frame_role role = { .ask = to_le16(ROLE_HANDOVER), .number = to_le64(2),
+					   .at = frame_position_of(&b->log.closed) };
+
+		role.at.hash[7] ^= bent == 0;
+		if (bent)
+			role.at.lsn = to_le64(b->log.closed.lsn + (bent == 1 ? 4096 : -4096));
+		volume_role_frame(peer_of(c, 1, 0), &role, "");
+		assert_int_equal(b->change.step, ROLE_STEP_NONE);
+		assert_int_equal(b->role, ROLE_SECONDARY);
+	}
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 static void a_switchover_waits_until_all_log_is_durable_there(void **state)
 {
 	struct disk_timing slow = { 200 * MILLISECONDS, 200 * MILLISECONDS, 0, 0 };
@@ -381,6 +403,7 @@ static void writes_under_way_are_refused_when_a_newer_epoch_is_met(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_promise_is_only_for_a_higher_number_and_a_primary_gives_none),
+	cmocka_unit_test(a_hand_over_at_another_place_than_our_log_ends_is_not_taken),
 	cmocka_unit_test(a_switchover_waits_until_all_log_is_durable_there),
 	cmocka_unit_test(writes_under_way_are_refused_when_a_newer_epoch_is_met),
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
