@@ -288,6 +288,15 @@ static struct blocks blocks_of(const struct record_delta *delta)
 	return b;
 }
 
+/* Whole blocks that become zeros are a hole; but one alone that keeps its space is a page of zeros: mostly it is filled
+ * by what follows, often in the same record. */
+static bool makes_hole(const struct record_delta *delta, const struct blocks *b)
+{
+	uint16_t kind = from_le16(delta->kind);
+
+	return kind == DELTA_DISCARD || (kind == DELTA_ZERO && b->full_end - b->full_first > 1);
+}
+
 /* `last` is the newest block counted in `pages`: a record's deltas are mostly in order, so that a block changed by
  * several of them is counted once; counting one twice only asks for more than is needed. */
 struct need { uint64_t pages, present_clean, holes, last; int result; };
@@ -302,7 +311,7 @@ static void need_block(struct pool *pool, uint64_t block, bool whole, struct nee
 		need->present_clean += page->needed != pool->prepares && page->state == PAGE_CLEAN && !page->writing;
 		page->needed = pool->prepares;
 		pool_touch(pool, page);
-	} else if (whole || pool_in_hole(pool, block)) {
+	} else if (whole || need->last == block || pool_in_hole(pool, block)) {
 		need->pages += need->last != block;
 		need->last = block;
 	} else if (need->result != -ENOSPC) {
@@ -330,12 +339,12 @@ int pool_prepare(struct pool *pool, const struct record_delta *deltas, uint32_t 
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct blocks b = blocks_of(&deltas[i]);
-		bool data = from_le16(deltas[i].kind) == DELTA_DATA;
+		bool hole = makes_hole(&deltas[i], &b);
 
 		for (uint64_t block = b.first; block < b.end; block++) {
 			bool whole = block >= b.full_first && block < b.full_end;
 
-			if (whole && !data) {	/* becomes a hole, or stays where it is being written */
+			if (whole && hole) {	/* becomes a hole, or stays where it is being written */
 				need_no_loads(pool, b.full_first, b.full_end, &need);
 				need.holes++;
 				block = b.full_end - 1;
@@ -438,7 +447,7 @@ static void apply_delta(struct pool *pool, const struct record_delta *delta, con
 		uint64_t to = min_u64(end, (block + 1) * BLOCK_BYTES);
 		struct page *page;
 
-		if (whole && !data) {
+		if (whole && makes_hole(delta, &b)) {
 			make_hole(pool, b.full_first, b.full_end, from_le16(delta->kind) == DELTA_ZERO, lsn, lsn_end);
 			block = b.full_end - 1;
 			continue;

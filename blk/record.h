@@ -53,7 +53,7 @@ _Static_assert(offsetof(struct record_header, crc) == 68, "it covers all above")
 enum delta_kind {
 	DELTA_DATA = 1,		/* its bytes are the next `length` of the payload */
 	DELTA_DISCARD = 2,	/* reads as zeros, space given back */
-	DELTA_ZERO = 3,		/* reads as zeros, space kept */
+	DELTA_ZERO = 3,		/* reads as zeros, space kept; what it made zeros may be changed by deltas behind it */
 };
 
 struct record_delta {

@@ -291,12 +291,16 @@ static void change_deltas(struct volume_blocks *b, const struct blocks_change *c
 	struct pool *pool = &b->volume->pool;
 	const struct page *found = pool_find(pool, change->block);
 
-	if (found && found->state != PAGE_LOADING)
+	if (found && found->state != PAGE_LOADING) {
 		page_deltas(b, change, found->data);
-	else if (!found && pool_in_hole(pool, change->block))
+	} else if (!found && pool_in_hole(pool, change->block)) {
 		page_deltas(b, change, zeros);
-	else	/* nobody knows what stands there, but for a fresh block: then all of it is told */
+	} else if (change->fresh) {	/* nobody knows what stands there, and it does not matter */
+		delta_add(b, change->block * BLOCK_BYTES, BLOCK_BYTES, DELTA_ZERO, NULL);
+		page_deltas(b, change, zeros);
+	} else {			/* its page was given up meanwhile */
 		delta_add(b, change->block * BLOCK_BYTES, BLOCK_BYTES, DELTA_DATA, change->page);
+	}
 }
 
 static void deltas_make(struct volume_blocks *b)

@@ -19,7 +19,7 @@ enum {
 	BLOCKS_VIEWS = 256,		/* blocks of the snapshot; more than one operation reads */
 	BLOCKS_RANGES_MAX = 32,		/* that differ in one page; the rest of it is one more */
 	BLOCKS_GAP_MIN = sizeof(struct record_delta),	/* equal bytes between two that differ: fewer are logged */
-	BLOCKS_DELTAS_MAX = BLOCKS_CHANGES_MAX * BLOCKS_RANGES_MAX + 2 * BLOCKS_RUNS_MAX,
+	BLOCKS_DELTAS_MAX = BLOCKS_CHANGES_MAX * (1 + BLOCKS_RANGES_MAX) + BLOCKS_RUNS_MAX,
 	BLOCKS_INDEX = 1024,		/* a power of 2, more than twice the changes */
 };
 

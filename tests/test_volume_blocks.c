@@ -453,6 +453,17 @@ static void what_differs_is_logged_to_the_byte_and_near_ranges_as_one(void **sta
 	assert_int_equal(lsn - before, RECORD_HEADER_BYTES + 2 * sizeof(struct record_delta) + 8 + 16);
 	assert_int_equal(look(c, 0, 7, page), 0);
 	assert_memory_equal(page + 100, "ab\0\0\0\0\0\0\0\0cd", 12);
+	/* A fresh block that is not in memory: zeros, and what is not. */
+	assert_null(pool_find(&cluster_volume(c, 0)->pool, 200));
+	before = cluster_volume(c, 0)->log.end.lsn;
+	assert_int_equal(a->fresh(a, 200, &mine), 0);
+	memset(mine + 1000, 7, 24);
+	assert_int_equal(a->commit(a, NULL, 0, &lsn), 0);
+	assert_int_equal(lsn - before, RECORD_HEADER_BYTES + 2 * sizeof(struct record_delta) + 24);
+	assert_int_equal(look(c, 0, 200, page), 0);
+	assert_int_equal(page[999] + page[1024], 0);
+	assert_int_equal(page[1000], 7);
+	assert_int_equal(look(c, 0, 7, page), 0);
 	assert_int_equal(page[4095], 'e');
 	cluster_free(c);
 }
