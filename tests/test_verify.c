@@ -53,13 +53,25 @@ static int verify_start(struct cluster *c, unsigned node, const char *only, bool
 	return command->over ? command->result : -ETIMEDOUT;
 }
 
+static bool all_online(struct cluster *c, unsigned node)
+{
+	const struct volume *v = cluster_volume(c, node);
+
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->peers[i].state != PEER_ONLINE)
+			return false;
+	return true;
+}
+
 /* To its end. */
 static void verify_run(struct cluster *c, unsigned node, bool repair)
 {
 	uint64_t until = world_now(cluster_world(c)) + 120 * SECONDS;
 
-	while (status_of(c, node)->verify.running)		/* an earlier one */
-		cluster_step(c);
+	/* An earlier one ends; and who has just come back with the same log is not connected yet. */
+	while (status_of(c, node)->verify.running || !all_online(c, node))
+		if (world_now(cluster_world(c)) > until || !cluster_step(c))
+			cluster_breach(c, "the peers do not come online");
 	assert_int_equal(verify_start(c, node, "", repair, NULL), 0);
 	while (status_of(c, node)->verify.running)
 		if (world_now(cluster_world(c)) > until || !cluster_step(c))
@@ -576,7 +588,8 @@ static void no_read_and_no_node_fails_while_somebody_has_the_block(void **state)
 					cluster_breach(c, "node %u failed: %s", n, status_of(c, n)->why);
 				repaired += status_of(c, n)->reads_repaired;
 				if (!pool_dirty(&cluster_volume(c, n)->pool) &&
-				    !cluster_volume(c, n)->pool.loading_count)
+				    !cluster_volume(c, n)->pool.loading_count &&
+				    destage_quiet(&cluster_volume(c, n)->destage))
 					pool_forget(&cluster_volume(c, n)->pool);
 			}
 		}
