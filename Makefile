@@ -30,11 +30,13 @@ say = $(if $(V),,@printf '  %-6s %s\n' $(1) $@)
 
 MAINS := daemon/holdfastd.c daemon/holdfast.c
 BLK_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard blk/*.c))
+FS_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard fs/*.c))
 DAEMON_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out $(MAINS),$(wildcard daemon/*.c)))
 TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/hunt.c,$(wildcard tests/*.c)) $(wildcard tests/sim/*.c))
 SIM_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+FS_RIG_OBJS := $(B)/tests/fs_rig.o $(B)/tests/memory_blocks.o
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 .PHONY: all test unit sim mutants asan fuzz fuzzers bench bench-resync e2e chaos install uninstall check style purity clean help
@@ -50,21 +52,24 @@ $(B)/%.o: %.c
 	$(Q)$(COMPILER) $(CFLAGS_ALL) -c -o $@ $<
 
 # tests and fuzzers see private headers of what they test
-$(B)/tests/%.o: CFLAGS_ALL += -Iblk -Idaemon -Itests
+$(B)/tests/%.o: CFLAGS_ALL += -Iblk -Ifs -Idaemon -Itests
 $(B)/daemon/%.o: CFLAGS_ALL += -Idaemon
+# the mounted directory stands on the filesystem's operations
+$(B)/daemon/mount.o $(B)/daemon/mount_%.o: CFLAGS_ALL += -Ifs
 $(B)/blk/%.o: CFLAGS_ALL += -Iblk
+$(B)/fs/%.o: CFLAGS_ALL += -Ifs
 # these read the engine's own files, so they must know its formats
 $(B)/daemon/divergence.o $(B)/daemon/divergence_export.o: CFLAGS_ALL += -Iblk
 
-$(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(BLK_OBJS)
+$(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-$(B)/holdfastd: $(B)/daemon/holdfastd.o $(DAEMON_OBJS) $(BLK_OBJS)
+$(B)/holdfastd: $(B)/daemon/holdfastd.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-$(B)/tests/run: $(TEST_OBJS) $(DAEMON_OBJS) $(BLK_OBJS)
+$(B)/tests/run: $(TEST_OBJS) $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
@@ -72,12 +77,12 @@ $(B)/tests/hunt: $(B)/tests/hunt.o $(SIM_OBJS) $(B)/daemon/check.o $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-$(B)/bench/%: $(B)/tests/bench/%.o $(DAEMON_OBJS) $(BLK_OBJS)
+$(B)/bench/%: $(B)/tests/bench/%.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-build/fuzz/fuzz/%: build/fuzz/tests/fuzz/%.o $(DAEMON_OBJS) $(BLK_OBJS) $(WORLD_OBJS)
+build/fuzz/fuzz/%: build/fuzz/tests/fuzz/%.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS) $(WORLD_OBJS) $(FS_RIG_OBJS)
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)clang $(CFLAGS_ALL) -fsanitize=fuzzer,address,undefined -o $@ $^ $(PKG_LIBS)
@@ -124,7 +129,7 @@ chaos: all
 	$(Q)tests/e2e/test_chaos.sh $(or $(SECONDS),600)
 
 ## No system call and no clock in blk/ and fs/; arrows between folders go one way
-purity: $(BLK_OBJS)
+purity: $(BLK_OBJS) $(FS_OBJS)
 	$(Q)scripts/check-pure $(B)
 
 ## The README's map, SPDX lines, line lengths, file and function lengths

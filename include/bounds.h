@@ -36,5 +36,6 @@ enum {
 #define EPOCH_NUMBER_MAX (1ull << 62)	/* refused from there on: numbers only rise, and must not wrap */
 #define VOLUME_BYTES_MAX (1ull << 44)	/* 16 TiB */
 #define VOLUME_BYTES_MIN (64ull << 10)
+#define FILESYSTEM_BYTES_MIN (16ull << 20)	/* below it the reserve that lets unlink work would be most of it */
 
 #endif
