@@ -437,6 +437,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		if (!resync_sink_moves_log(v) && (v->state == VOLUME_OPEN || v->lacks.step != LACK_IDLE))
 			lacks_step(&v->lacks);
 		resync_sink_step(v);
+		volume_shown(v);
 		fetch_step(v);
 		verify_sink_step(v);
 		verify_step(v);

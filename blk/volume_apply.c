@@ -36,7 +36,24 @@ static int apply_record(struct volume *v, const struct record_header *r)
 	if (result)
 		return result;
 	pool_apply(&v->pool, deltas, from_le32(r->delta_count), record_payload(r), from_le64(r->lsn), end);
+	/* While a resync runs readers see its snapshot, and all is told as one when it is over. */
+	if (v->on_applied && v->state == VOLUME_OPEN && !resync_running(v)) {
+		uint32_t len = from_le32(r->annotation_len);
+
+		v->on_applied(v->on_applied_context, len ? record_annotation(r) : NULL, len, end);
+	}
 	return 0;
+}
+
+void volume_shown(struct volume *v)
+{
+	bool running = resync_running(v);
+
+	if (v->snapshot_shown == running)
+		return;
+	v->snapshot_shown = running;
+	if (v->on_applied)
+		v->on_applied(v->on_applied_context, NULL, 0, v->applied);
 }
 
 int volume_put_blocks(struct volume *v, const struct record_delta *deltas, uint32_t count, const uint8_t *bytes,

@@ -165,6 +165,14 @@ void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume
 	v->on_role_context = context;
 }
 
+void volume_on_applied(struct volume *v,
+		       void (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
+		       void *context)
+{
+	v->on_applied = applied;
+	v->on_applied_context = context;
+}
+
 /* ---- open ------------------------------------------------------------------------------------------- */
 
 static void open_end(struct volume *v, int result)

@@ -150,6 +150,9 @@ struct volume {
 	uint64_t opened_ns;
 	void (*on_role)(void *context, enum volume_role role);
 	void *on_role_context;
+	void (*on_applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn);
+	void *on_applied_context;
+	bool snapshot_shown;		/* a resync runs, as volume_shown() last saw it */
 
 	uint64_t reads, writes, flushes_done, discards, bytes_read, bytes_written;
 };
@@ -197,6 +200,8 @@ uint64_t volume_now(struct volume *v);
 
 /* volume_apply.c */
 void volume_apply_step(struct volume *v);
+/* Every turn, before anybody else is asked for what readers see: a resync has begun, or is over. */
+void volume_shown(struct volume *v);
 void volume_apply_ready(struct cursor *c);
 /* Blocks that no record of our log brought, as they are at @lsn_end, become dirty pages (or holes): @deltas of
  * whole blocks,

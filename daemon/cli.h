@@ -103,6 +103,8 @@ enum cli_exit cli_switchover(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_failover(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_attach(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_detach(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_mount(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_umount(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_peer(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_divergence(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_resolve(struct cli *cli, int argc, char **argv);

@@ -23,7 +23,7 @@ struct create {
 	const char *values[KEYS];	/* NULL = not given */
 	const char *peers[PEERS_MAX], *nbd[NBD_LISTENS_MAX];
 	unsigned peer_count, nbd_count;
-	bool no_loop;
+	bool no_loop, fs;
 };
 
 /* "NAME=ADDRESS" or "NAME=ADDRESS,MODE" */
@@ -64,7 +64,9 @@ static enum cli_exit config_fill(const struct create *create, struct config *con
 	}
 	if (create->nbd_count && config_set(config, "nbd", nbd, why) < 0)
 		return cli_refuse("volume %s: --nbd: %s", volume, why);
-	config->loop = !create->no_loop;
+	/* Who writes past the filesystem destroys it. */
+	config->loop = !create->no_loop && !create->fs;
+	config->volume.filesystem = create->fs;
 	if (!create->values[2]) {
 		uint8_t *uuid = config->volume.geometry.uuid;
 
@@ -158,7 +160,7 @@ static void peer_command_print(const struct config *config, unsigned index)
 	commit_word_print(volume, index);
 	if (volume->min_copies > 1)
 		printf(" --min-copies %u", volume->min_copies);
-	printf(" --journal-size %s", journal);
+	printf(" --journal-size %s%s", journal, volume->filesystem ? " --fs" : "");
 	resync_options_print(volume);
 	printf("\n");
 }
@@ -181,6 +183,8 @@ static void next_steps_print(const struct config *config, const struct paths *pa
 		       volume->name, volume->name);
 	else
 		printf("then: holdfast up %s --primary\n", volume->name);
+	if (volume->filesystem)
+		printf("and where programs want it: holdfast mount %s DIRECTORY\n", volume->name);
 }
 
 /* The config comes first, so that nobody makes the same replica beside us, and goes again when
@@ -207,7 +211,7 @@ enum cli_exit cli_create(struct cli *cli, int argc, char **argv)
 {
 	static struct config config;
 	struct create create = { 0 };
-	struct cli_option options[KEYS + 4] = { 0 };
+	struct cli_option options[KEYS + 5] = { 0 };
 	struct paths paths;
 	enum cli_exit res;
 
@@ -224,6 +228,7 @@ enum cli_exit cli_create(struct cli *cli, int argc, char **argv)
 						 .max = NBD_LISTENS_MAX,
 						 .count = &create.nbd_count };
 	options[KEYS + 2] = (struct cli_option){ .name = "no-loop", .flag = &create.no_loop };
+	options[KEYS + 3] = (struct cli_option){ .name = "fs", .flag = &create.fs };
 	if (cli_arguments(cli, argc, argv, options, 1, 1) != CLI_DONE)
 		return CLI_USAGE;
 	if (!create.values[0] || !create.values[1])

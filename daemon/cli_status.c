@@ -184,6 +184,9 @@ static void volume_print(const json_t *status)
 	printf("  lsn        end %.0f, durable %.0f, commit %.0f, applied %.0f, floor %.0f; %s not in the store\n",
 	       cli_json_number(lsn, "end"), cli_json_number(lsn, "durable"), cli_json_number(lsn, "commit"),
 	       cli_json_number(lsn, "applied"), cli_json_number(lsn, "floor"), dirty);
+	if (*cli_json_text(status, "mount"))
+		printf("  mounted    %s, %s\n", cli_json_text(status, "mount"),
+		       strcmp(role, "primary") == 0 ? "writable" : "read-only");
 	if (cli_json_number(status, "min_copies") > 1)
 		printf("  commit     %s, min-copies %.0f\n", cli_json_text(status, "commit"),
 		       cli_json_number(status, "min_copies"));

@@ -402,6 +402,9 @@ static void config_print(const struct config *config, const struct config *witho
 	fprintf(f, "%sloop = %s\n", config->nbd_count ? "\n" : "", config->loop ? "yes" : "no");
 	if (config->sqpoll)
 		fprintf(f, "sqpoll = yes\n");
+	if (volume->filesystem)
+		fprintf(f, "filesystem = yes\n");
+	print_text(f, "mount", config->mount, "");
 	for (unsigned i = 0; i < volume->peer_count; i++)
 		fprintf(f, "\n[peer %s]\naddress = %s\nmode = %s\n", volume->peers[i].name,
 			volume->peers[i].address, replication_mode_name(volume->peers[i].mode));

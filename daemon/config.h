@@ -27,6 +27,8 @@
  *	nbd = 127.0.0.1:10809 		besides the unix socket VOLUME.nbd; several separated by spaces
  *	loop = yes			offer the loop front end (yes|no, default yes)
  *	sqpoll = no
+ *	filesystem = no			yes: a filesystem of our own lies on the volume, to be mounted as a directory
+ *	mount = DIR			of filesystem = yes: `up` mounts it there
  *
  *	[peer b]
  *	address = 127.0.0.1:7702
@@ -49,6 +51,7 @@ struct config {
 	unsigned nbd_count;
 	char nbd[NBD_LISTENS_MAX][ADDRESS_BYTES];
 	bool loop, sqpoll;
+	char mount[PATH_MAX];		/* "" = `up` mounts nothing */
 	/* The names of `commit = any K of` whose peers have not been looked for yet: none after config_check(). */
 	unsigned commit_count;
 	char commit_names[PEERS_MAX][NAME_BYTES];

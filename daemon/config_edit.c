@@ -340,6 +340,16 @@ static int set_sqpoll(struct config *config, const char *value, char why[WHY_BYT
 	return set_bool(value, &config->sqpoll, why);
 }
 
+static int set_filesystem(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_bool(value, &config->volume.filesystem, why);
+}
+
+static int set_mount(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->mount, why);
+}
+
 static const struct {
 	const char *name;
 	int (*set)(struct config *config, const char *value, char why[WHY_BYTES]);
@@ -367,6 +377,8 @@ static const struct {
 	{ "nbd", set_nbd },
 	{ "loop", set_loop },
 	{ "sqpoll", set_sqpoll },
+	{ "filesystem", set_filesystem },
+	{ "mount", set_mount },
 };
 
 int config_key(const char *key)
@@ -478,6 +490,10 @@ int config_check(struct config *config, char why[WHY_BYTES])
 			      volume->min_copies, volume->peer_count + 1);
 	if (config_commit_resolve(config, why) < 0)
 		return -EINVAL;
+	if (volume->filesystem && volume->geometry.volume_bytes < FILESYSTEM_BYTES_MIN)
+		return refuse(why, "a volume with a filesystem has at least %llu MiB", FILESYSTEM_BYTES_MIN >> 20);
+	if (*config->mount && !volume->filesystem)
+		return refuse(why, "mount is set, but filesystem is not yes");
 	if (files_collide(config))
 		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);

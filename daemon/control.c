@@ -11,6 +11,7 @@
  * Invariant: a client has exactly one thing in flight - a receive, a call, a send, or the daemon's stop - and
  * its state says which. So nothing is left behind when a connection ends, whatever the other side does. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct client {
 	bool last;		/* the connection ends after this answer */
 	struct io_op op;	/* receive or send */
 	struct volume_call call;
+	char directory[PATH_MAX];	/* of mount */
 	char *answer;		/* from json_dumps(), while it is sent */
 	size_t line_len;
 	char line[CONTROL_LINE_BYTES];
@@ -161,10 +163,15 @@ static void client_refuse(struct client *c, int res, const char *format, ...)
 
 static void run_status(struct client *c)
 {
+	const struct control_config *config = &c->control->config;
 	struct volume_status status;
+	json_t *json;
 
-	c->control->config.status(c->control->config.volume, &status);
-	client_answer(c, json_pack("{s:b, s:s, s:o}", "ok", 1, "why", "", "status", status_json(&status)));
+	config->status(config->volume, &status);
+	json = status_json(&status);
+	if (json && config->mounted)
+		json_object_set_new(json, "mount", text_json(config->mounted(config->context)));
+	client_answer(c, json_pack("{s:b, s:s, s:o}", "ok", 1, "why", "", "status", json));
 }
 
 static void run_attach_info(struct client *c)
@@ -238,6 +245,38 @@ static void run_resolve(struct client *c) { client_call(c, CONTROL_RESOLVE); }
 static void run_verify(struct client *c) { client_call(c, CONTROL_VERIFY); }
 static void run_divergence_drop(struct client *c) { client_call(c, CONTROL_DIVERGENCE_DROP); }
 
+/* A volume without a filesystem has no directory. */
+static bool without_filesystem(struct client *c)
+{
+	if (c->control->config.mounted)
+		return false;
+	client_refuse(c, -EOPNOTSUPP, "volume has no filesystem; make one that has with: holdfast create --fs; or use "
+		      "`holdfast attach`");
+	return true;
+}
+
+static void run_mount(struct client *c)
+{
+	const struct control_config *config = &c->control->config;
+	char why[WHY_BYTES] = "";
+
+	if (without_filesystem(c))
+		return;
+	if (!c->directory[0])
+		client_refuse(c, -EINVAL, "request: mount needs a \"directory\"");
+	else
+		client_answer_result(c, config->mount(config->context, c->directory, why), why);
+}
+
+static void run_umount(struct client *c)
+{
+	if (without_filesystem(c))
+		return;
+	c->state = CLIENT_CALLING;
+	c->call.done = client_called;
+	c->control->config.umount(c->control->config.context, &c->call);
+}
+
 static const struct verb {
 	const char *name;
 	void (*run)(struct client *c);
@@ -254,6 +293,8 @@ static const struct verb {
 	{ "resolve", run_resolve, true, true, false },
 	{ "verify", run_verify, true, false, false },
 	{ "divergence-drop", run_divergence_drop, true, false, true },
+	{ "mount", run_mount, true, false, false },
+	{ "umount", run_umount, true, false, false },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -283,6 +324,7 @@ static bool request_read(struct client *c, const json_t *request, const char **v
 	json_t *value;
 
 	memset(&c->call, 0, sizeof c->call);
+	c->directory[0] = 0;
 	*verb = NULL;
 	json_object_foreach((json_t *)request, key, value) {
 		const char *text = json_string_value(value);
@@ -291,6 +333,8 @@ static bool request_read(struct client *c, const json_t *request, const char **v
 			*verb = text;
 		} else if (strcmp(key, "node") == 0 && text && strlen(text) < NAME_BYTES) {
 			strcpy(c->call.node, text);
+		} else if (strcmp(key, "directory") == 0 && text && strlen(text) < sizeof c->directory) {
+			strcpy(c->directory, text);
 		} else if (strcmp(key, "force") == 0 && json_is_boolean(value)) {
 			c->call.force = json_is_true(value);
 		} else if (strcmp(key, "dry_run") == 0 && json_is_boolean(value)) {
@@ -301,7 +345,7 @@ static bool request_read(struct client *c, const json_t *request, const char **v
 			continue;
 		} else {
 			client_refuse(c, -EINVAL, "request: \"%.64s\" is no key of a request, or its value is of "
-				      "the wrong kind; use verb, node, force, dry_run, repair, id", key);
+				      "the wrong kind; use verb, node, force, dry_run, repair, id, directory", key);
 			return false;
 		}
 	}

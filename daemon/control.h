@@ -13,6 +13,8 @@
  *	{"verb":"resolve","node":"b","dry_run":false}
  *	{"verb":"verify","repair":false,"node":""}
  *	{"verb":"divergence-drop","id":"1f03..."}	1 to 16 hex digits, all of them: no prefix
+ *	{"verb":"mount","directory":"/srv/photos"}	an absolute path without links
+ *	{"verb":"umount","force":false}
  *	{"verb":"down"}				answered when the store is written, just before the daemon exits
  *
  * A refusal is {"ok":false,"error":"EBUSY","why":"one sentence"}. Keys that are not known are refused: a
@@ -43,6 +45,11 @@ struct control_config {
 	/* How many hold the volume for writing; when any do, @who names them ("1 NBD client and the loop device"). */
 	unsigned (*writers)(void *context, char who[WHY_BYTES]);
 	bool (*loop_offered)(void *context);
+	/* The mounted directory: where it is, "" = nowhere. Mounting: 0, or -errno with @why. Leaving: call->done()
+	 * runs later, or now. NULL, all three: the volume has no filesystem. */
+	const char *(*mounted)(void *context);
+	int (*mount)(void *context, const char *directory, char why[WHY_BYTES]);
+	void (*umount)(void *context, struct volume_call *call);
 	/* The daemon is to stop; it calls control_stop() when the store is written. */
 	void (*down)(void *context);
 	const char *mount_file;		/* must live as long as the server */

@@ -18,7 +18,7 @@ static const struct cli_verb verbs[] = {
 	  "[--store PATH] "
 	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
 	  "[--resync blocks|checksum] [--resync-rate SIZE] "
-	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop]",
+	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop] [--fs]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },
 	{ "down", "VOLUME", "stop the daemon, with everything in the store", cli_down, false },
@@ -32,6 +32,8 @@ static const struct cli_verb verbs[] = {
 	  cli_failover, false },
 	{ "attach", "VOLUME", "make a loop device of the volume, and print it", cli_attach, false },
 	{ "detach", "VOLUME", "take the loop device away", cli_detach, false },
+	{ "mount", "VOLUME DIRECTORY", "mount the volume's filesystem", cli_mount, false },
+	{ "umount", "VOLUME [--force]", "unmount it", cli_umount, false },
 	{ "peer",
 	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",
 	  "show and change the peers", cli_peer, false },

@@ -8,6 +8,7 @@
  *	stop_begin()		a signal, or `holdfast down`: no more calls
  *	stop_nbd_done()		NBD clients are gone
  *	stop_loop_done()	the loop front end is unmounted
+ *	stop_mount_done()	the directory is unmounted
  *	stop_volume_closed()	the store is written
  *	stop_control_done()	who asked for it has been told
  *	finish()		all memory and files are given back
@@ -30,13 +31,18 @@
 #include "config_text.h"
 #include "control.h"
 #include "loop.h"
+#include "mount.h"
 #include "nbd.h"
 #include "replica_files.h"
 #include "ring.h"
 #include "say.h"
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
-enum { NBD_MEMORY_BYTES = 64 << 20, LOOP_MEMORY_BYTES = 16 << 20, READY_FDS = 2 };
+enum {
+	NBD_MEMORY_BYTES = 64 << 20, LOOP_MEMORY_BYTES = 16 << 20,
+	MOUNT_BUFFER_BYTES = 16 << 20, MOUNT_MEMORY_BYTES = 24 << 20,	/* with what knows of open files and requests */
+	READY_FDS = 2
+};
 
 struct daemon {
 	const char *root, *name;	/* of the command line */
@@ -51,6 +57,7 @@ struct daemon {
 	struct volume *volume;
 	struct nbd_server *nbd;
 	struct loop *loop;		/* NULL: not offered */
+	struct mount *mount;		/* NULL: the volume has no filesystem */
 	struct control *control;
 	struct volume_call call;	/* open, then close */
 	struct io_op signal;
@@ -123,6 +130,24 @@ static bool daemon_loop_offered(void *context)
 	return ((struct daemon *)context)->loop != NULL;
 }
 
+static const char *daemon_mounted(void *context)
+{
+	return mount_directory(((struct daemon *)context)->mount);
+}
+
+static int daemon_mount(void *context, const char *directory, char why[WHY_BYTES])
+{
+	return mount_at(((struct daemon *)context)->mount, directory, why);
+}
+
+static void daemon_umount(void *context, struct volume_call *call)
+{
+	int res = mount_leave(((struct daemon *)context)->mount, call);
+
+	if (res < 0)
+		call->done(call, res);
+}
+
 static void daemon_down(void *context)
 {
 	stop_begin(context, "asked by `holdfast down`");
@@ -136,6 +161,8 @@ static void daemon_role_changed(void *context, enum volume_role role)
 	nbd_server_role_changed(d->nbd);
 	if (d->loop)
 		loop_role_changed(d->loop);
+	if (d->mount)
+		mount_role_changed(d->mount);
 }
 
 /* ---- signals --------------------------------------------------------------------------------------- */
@@ -236,7 +263,8 @@ static int ring_start(struct daemon *d)
 /* `memory` is for all of it: what the front ends take is not the volume's. */
 static void memory_divide(struct daemon *d)
 {
-	uint64_t front_ends = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0);
+	uint64_t front_ends = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
+			      (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0);
 
 	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && front_ends < MEMORY_BYTES_MIN);
 	d->config.volume.memory_bytes -= front_ends;
@@ -284,6 +312,14 @@ static int front_ends_new(struct daemon *d)
 	};
 	int res = nbd_server_new(&d->nbd, d->io, d->volume, d->name, NBD_MEMORY_BYTES);
 
+	if (res == 0 && d->config.volume.filesystem) {
+		if (mount_new(&d->mount, d->ring, d->volume, MOUNT_BUFFER_BYTES, d->why) < 0)
+			return refuse(d);
+		volume_on_applied(d->volume, mount_applied, d->mount);
+		control.mounted = daemon_mounted;
+		control.mount = daemon_mount;
+		control.umount = daemon_umount;
+	}
 	if (res == 0)
 		res = control_new(&d->control, d->ring, &control);
 	if (res < 0)
@@ -347,6 +383,18 @@ static void loop_start(struct daemon *d)
 		return;
 	d->loop = NULL;
 	say(d->io, IO_WARNING, "volume=%s loop front end is off: %s; NBD and replication go on", d->name, why);
+}
+
+static void mount_start(struct daemon *d)
+{
+	char why[WHY_BYTES];
+
+	if (!d->mount)
+		return;
+	mount_role_changed(d->mount);
+	if (*d->config.mount && mount_at(d->mount, d->config.mount, why) < 0)
+		say(d->io, IO_WARNING, "volume=%s directory %s: is not mounted: %s; the volume goes on without; mount "
+		    "it with: holdfast mount %s %s", d->name, d->config.mount, why, d->name, d->config.mount);
 }
 
 static int nbd_start(struct daemon *d, const char *address)
@@ -424,6 +472,7 @@ static void start_opened(struct volume_call *call, int result)
 		return;
 	}
 	loop_start(d);
+	mount_start(d);
 	say(d->io, IO_INFO, "volume=%s node=%s up (version %s): control socket %s", d->name,
 	    d->config.volume.geometry.node, HOLDFAST_VERSION, d->paths.control);
 	ready_tell(d, "ready\n");
@@ -433,6 +482,7 @@ static void start_opened(struct volume_call *call, int result)
 
 static void stop_nbd_done(void *context);
 static void stop_loop_done(void *context);
+static void stop_mount_done(void *context);
 static void stop_volume_closed(struct volume_call *call, int result);
 static void stop_control_done(void *context);
 
@@ -458,6 +508,16 @@ static void stop_nbd_done(void *context)
 }
 
 static void stop_loop_done(void *context)
+{
+	struct daemon *d = context;
+
+	if (d->mount)
+		mount_stop(d->mount, stop_mount_done, d);
+	else
+		stop_mount_done(d);
+}
+
+static void stop_mount_done(void *context)
 {
 	struct daemon *d = context;
 
@@ -496,6 +556,7 @@ static void finish(struct daemon *d)
 	control_free(d->control);
 	if (d->loop)
 		loop_free(d->loop);
+	mount_free(d->mount);
 	if (d->nbd)
 		nbd_server_free(d->nbd);
 	if (d->volume)

@@ -2,24 +2,10 @@
 /* The loop front end over FUSE's low-level protocol, on the ring's own thread.
  *
  * A request, from entry to answer:
- *   loop_readable()       the ring says that /dev/fuse has something
- *   loop_receive()        read into the receive buffer, taken apart by libfuse, which calls op_*()
+ *   (fuse_channel.h)      received, and taken apart by libfuse, which calls op_*()
  *   op_read(), op_write() checked against the volume's end, given a buffer, submitted to the volume
- *   read_done(), ...      answered, exactly once; the buffer goes back to its pool
- *
- * Invariant: a request is received only while a slot, a large read buffer and a receive buffer are
- * free, so that whatever it turns out to be can be served. Otherwise it waits in the kernel
- * (back-pressure).
- *
- * A large write keeps the receive buffer that it came in, and the next one is received into
- * another. A small write is copied into a small buffer instead: it would hold 1 MiB for 4 KiB of
- * data.
- *
- * We mount and unmount by ourselves, and libfuse gets the open /dev/fuse: so the fd is non-blocking
- * from the start, and libfuse does not unmount a second time what stop has detached. Nothing here
- * touches a path below the mountpoint while it is mounted: we would wait for ourselves. */
+ *   read_done(), ...      answered, exactly once; the buffer goes back */
 #define FUSE_USE_VERSION 314
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -33,151 +19,42 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "auto.h"
 #include "bytes.h"
+#include "fuse_channel.h"
 #include "loop.h"
-#include "loop_mountpoint.h"
 #include "say.h"
 
-enum {
-	DATA_BYTES = 1 << 20,			/* of one FUSE read or write: the most */
-	RECEIVE_BYTES = DATA_BYTES + 4096,	/* and headers, less than a page */
-	READ_BYTES = DATA_BYTES + BLOCK_BYTES,	/* VOLUME_BUFFER_BYTES of an unaligned read */
-	SMALL_DATA_BYTES = 64 << 10,
-	SMALL_BYTES = SMALL_DATA_BYTES + BLOCK_BYTES,
-	SMALL_COUNT_MAX = 256,			/* as many as the kernel keeps in the background */
-	LARGE_COUNT_MAX = 64,			/* 64 MiB in flight keep any disk busy */
-	REQUESTS = 512,				/* as many again by threads that wait */
-	BACKGROUND = 256, CONGESTION = 192,
-	RECEIVES_PER_TURN = 64,			/* then peers and disks have their turn */
-	INODE_FILE = FUSE_ROOT_ID + 1,
-};
+enum { INODE_FILE = FUSE_ROOT_ID + 1 };
 
-static const uint64_t memory_bytes_min = 16 << 20;
 static const char file_name[] = "volume";
 static const double attr_seconds = 1;		/* the mode follows the role */
 static const double entry_seconds = 3600;	/* the one name does not change */
-
-struct pool {
-	uint8_t *memory, **free;	/* free: the first free_count are not in use */
-	unsigned free_count, count;
-};
 
 struct loop_request {
 	struct volume_request volume;
 	struct loop *loop;
 	fuse_req_t fuse;
-	struct pool *pool;		/* of @buffer; NULL when there is none */
-	uint8_t *buffer;
+	struct fuse_buffer buffer;
 	int whence;			/* of lseek */
 	struct loop_request *next_free;
 };
 
 struct loop {
-	struct ring *ring;
+	struct fuse_channel channel;
 	struct io *io;
 	struct volume *v;
 	char name[NAME_BYTES], mountpoint[PATH_MAX];
 	uint64_t volume_bytes;
 	enum volume_role role;
 	unsigned writers;
-
-	struct fuse_session *session;
-	int file;			/* of the ring: the session's fd again, to poll; -1 */
-	bool mounted, stalled, stopping;
-	struct io_op poll, soon;
-	void (*stopped)(void *context);
-	void *stopped_context;
-
-	struct pool small, reads, receives;
-	uint8_t *receive; /* what the next request is received into; NULL when all are in use */
-	uint64_t receive_len;
 	struct loop_request *requests, *requests_free;
-	unsigned in_flight;
 };
-
-/* ---- pools -------------------------------------------------------------------------------- */
-
-static int pool_init(struct pool *pool, struct io *io, unsigned count, size_t each, unsigned flags)
-{
-	pool->memory = io->alloc(io, count * each, flags);
-	pool->free = io->alloc(io, count * sizeof *pool->free, 0);
-	if (!pool->memory || !pool->free)
-		return -ENOMEM;
-	pool->count = pool->free_count = count;
-	for (unsigned i = 0; i < count; i++)
-		pool->free[i] = pool->memory + (count - 1 - i) * each;
-	return 0;
-}
-
-static void pool_free(struct pool *pool, struct io *io)
-{
-	io->free(io, pool->memory);
-	io->free(io, pool->free);
-}
-
-static uint8_t *pool_take(struct pool *pool)
-{
-	return pool->free_count ? pool->free[--pool->free_count] : NULL;
-}
-
-static void pool_give(struct pool *pool, uint8_t *buffer)
-{
-	CHECK(pool->free_count < pool->count);
-	pool->free[pool->free_count++] = buffer;
-}
-
-/* Half for small requests, a quarter each for large reads and large writes. */
-static int loop_allot(struct loop *loop, uint64_t memory_bytes)
-{
-	struct io *io = loop->io;
-	unsigned small = (unsigned)min_u64(memory_bytes / 2 / SMALL_BYTES, SMALL_COUNT_MAX);
-	uint64_t rest = memory_bytes - (uint64_t)small * SMALL_BYTES;
-	unsigned large = (unsigned)min_u64(rest / 2 / RECEIVE_BYTES, LARGE_COUNT_MAX);
-
-	_Static_assert((int)READ_BYTES == (int)RECEIVE_BYTES, "one quarter each");
-	if (pool_init(&loop->small, io, small, SMALL_BYTES, IO_FIXED) < 0 ||
-	    pool_init(&loop->reads, io, large, READ_BYTES, IO_FIXED) < 0 ||
-	    pool_init(&loop->receives, io, large, RECEIVE_BYTES, 0) < 0)
-		return -ENOMEM;
-	loop->requests = io->alloc(io, REQUESTS * sizeof *loop->requests, 0);
-	if (!loop->requests)
-		return -ENOMEM;
-	for (unsigned i = 0; i < REQUESTS; i++) {
-		loop->requests[i].loop = loop;
-		loop->requests[i].next_free = loop->requests_free;
-		loop->requests_free = &loop->requests[i];
-	}
-	return 0;
-}
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
-static bool loop_ready(struct loop *loop)
+static bool loop_ready(void *context)
 {
-	if (!loop->receive)
-		loop->receive = pool_take(&loop->receives);
-	return loop->receive && loop->reads.free_count > 0 && loop->requests_free;
-}
-
-static void loop_poll(struct loop *loop)
-{
-	if (!loop->poll.in_flight && !loop->stopping && loop->mounted)
-		loop->io->submit(loop->io, &loop->poll);
-}
-
-static void loop_stop_finish(struct io_op *op, int64_t result)
-{
-	struct loop *loop = container_of(op, struct loop, soon);
-
-	(void)result;
-	loop->stopped(loop->stopped_context);
-}
-
-static void loop_stop_maybe(struct loop *loop)
-{
-	if (loop->stopping && !loop->in_flight && !loop->poll.in_flight && !loop->soon.in_flight)
-		loop->io->submit(loop->io, &loop->soon);
+	return ((struct loop *)context)->requests_free != NULL;
 }
 
 static struct loop_request *request_take(struct loop *loop, fuse_req_t fuse, enum volume_op op,
@@ -187,30 +64,21 @@ static struct loop_request *request_take(struct loop *loop, fuse_req_t fuse, enu
 
 	CHECK(r != NULL);
 	loop->requests_free = r->next_free;
-	loop->in_flight++;
+	fuse_channel_begin(&loop->channel);
 	r->volume = (struct volume_request){ .op = op, .offset = offset, .len = len };
 	r->fuse = fuse;
-	r->pool = NULL;
-	r->buffer = NULL;
 	return r;
 }
 
-/* After its answer. What waited for its buffer is received from the ring, not from here. */
+/* After its answer. */
 static void request_give(struct loop_request *r)
 {
 	struct loop *loop = r->loop;
 
-	if (r->pool)
-		pool_give(r->pool, r->buffer);
+	fuse_channel_give(&loop->channel, &r->buffer);
 	r->next_free = loop->requests_free;
 	loop->requests_free = r;
-	CHECK(loop->in_flight > 0);
-	loop->in_flight--;
-	if (loop->stalled && loop_ready(loop)) {
-		loop->stalled = false;
-		loop_poll(loop);
-	}
-	loop_stop_maybe(loop);
+	fuse_channel_end(&loop->channel);
 }
 
 static void request_submit(struct loop_request *r,
@@ -269,7 +137,7 @@ static void op_read(fuse_req_t fuse, fuse_ino_t inode, size_t size, off_t offset
 	uint64_t start = (uint64_t)offset, len;
 
 	(void)info;
-	if (refused(fuse, inode != INODE_FILE || offset < 0 || size > DATA_BYTES, EINVAL))
+	if (refused(fuse, inode != INODE_FILE || offset < 0 || size > FUSE_DATA_BYTES, EINVAL))
 		return;
 	len = start < loop->volume_bytes ? min_u64(size, loop->volume_bytes - start) : 0;
 	if (len == 0) {
@@ -277,30 +145,20 @@ static void op_read(fuse_req_t fuse, fuse_ino_t inode, size_t size, off_t offset
 		return;
 	}
 	r = request_take(loop, fuse, VOLUME_READ, start, len);
-	if (VOLUME_BUFFER_BYTES(start, len) <= SMALL_BYTES) {
-		r->pool = &loop->small;
-		r->buffer = pool_take(r->pool);
-	}
-	if (!r->buffer) {
-		r->pool = &loop->reads;
-		r->buffer = pool_take(r->pool);
-	}
-	CHECK(r->buffer != NULL);
-	r->volume.buffer = r->buffer;
+	r->buffer = fuse_channel_reading(&loop->channel, VOLUME_BUFFER_BYTES(start, len));
+	r->volume.buffer = r->buffer.bytes;
 	request_submit(r, read_done);
 }
 
-/* @bytes lie in loop->receive, which becomes the request's when they are many. */
 static void op_write(fuse_req_t fuse, fuse_ino_t inode, const char *bytes, size_t size,
 		     off_t offset, struct fuse_file_info *info)
 {
 	struct loop *loop = fuse_req_userdata(fuse);
 	struct loop_request *r;
-	size_t place = (size_t)((const uint8_t *)bytes - loop->receive);
 	uint64_t start = (uint64_t)offset, len;
 
-	if (refused(fuse, inode != INODE_FILE || offset < 0 || place > loop->receive_len ||
-	    size > loop->receive_len - place, EINVAL))
+	if (refused(fuse, inode != INODE_FILE || offset < 0 ||
+	    !fuse_channel_received(&loop->channel, bytes, size), EINVAL))
 		return;
 	if (size == 0) {
 		fuse_reply_write(fuse, 0);
@@ -312,18 +170,7 @@ static void op_write(fuse_req_t fuse, fuse_ino_t inode, const char *bytes, size_
 	r = request_take(loop, fuse, VOLUME_WRITE, start, len);
 	/* O_DSYNC is a bit of O_SYNC. The kernel sends it for RWF_DSYNC as well. */
 	r->volume.flags = info->flags & O_DSYNC ? VOLUME_FUA : 0;
-	if (len <= SMALL_DATA_BYTES) {
-		r->pool = &loop->small;
-		r->buffer = pool_take(r->pool);
-	}
-	if (r->buffer) {
-		r->volume.buffer = memcpy(r->buffer, bytes, len);
-	} else {
-		r->pool = &loop->receives;
-		r->buffer = loop->receive;
-		r->volume.buffer = r->buffer + place;
-		loop->receive = NULL;
-	}
+	r->buffer = fuse_channel_keep(&loop->channel, bytes, len, &r->volume.buffer);
 	request_submit(r, write_done);
 }
 
@@ -431,9 +278,9 @@ static void attr_of(const struct loop *loop, fuse_ino_t inode, struct stat *st)
 static void op_init(void *context, struct fuse_conn_info *conn)
 {
 	(void)context;
-	conn->max_write = conn->max_read = DATA_BYTES;
-	conn->max_background = BACKGROUND;
-	conn->congestion_threshold = CONGESTION;
+	conn->max_write = conn->max_read = FUSE_DATA_BYTES;
+	conn->max_background = FUSE_BACKGROUND;
+	conn->congestion_threshold = FUSE_CONGESTION;
 	/* Without atomic O_TRUNC the kernel asks for a truncation, which op_setattr() refuses. */
 	conn->want &=
 		~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE |
@@ -558,104 +405,26 @@ static const struct fuse_lowlevel_ops operations = {
 	.statfs = op_statfs,
 };
 
-/* ---- the connection to the kernel --------------------------------------------------------- */
+/* ---- from new to free --------------------------------------------------------------------- */
 
-/* Not by us: somebody unmounted it, or aborted the connection. */
-static void loop_gone(struct loop *loop, int error)
+static void loop_gone(void *context, int error)
 {
-	loop->mounted = false;
+	struct loop *loop = context;
+
 	loop->writers = 0;		/* no release will come */
-	if (!loop->stopping)
-		say(loop->io, IO_WARNING,
-		    "volume=%s loop: the mount %s is gone (%s), the volume goes on without; "
-		    "restart the daemon to have it back",
-		    loop->name, loop->mountpoint, strerror(error));
+	say(loop->io, IO_WARNING,
+	    "volume=%s loop: the mount %s is gone (%s), the volume goes on without; "
+	    "restart the daemon to have it back",
+	    loop->name, loop->mountpoint, strerror(error));
 }
 
-static void loop_receive(struct loop *loop)
-{
-	for (unsigned i = 0; i < RECEIVES_PER_TURN; i++) {
-		struct fuse_buf request;
-		ssize_t len;
-
-		loop->stalled = !loop_ready(loop);
-		if (loop->stalled)
-			return;		/* request_give() polls again */
-		/* As fuse_session_receive_buf() does, but for a length that is ours. */
-		len = read(fuse_session_fd(loop->session), loop->receive, RECEIVE_BYTES);
-		if (len < 0 && errno == EAGAIN)
-			break;
-		if (len < 0 && (errno == EINTR || errno == ENOENT))
-			continue;	/* ENOENT: interrupted while it was on its way */
-		if (len <= 0) {
-			loop_gone(loop, len < 0 ? errno : ENOTCONN);
-			return;
-		}
-		loop->receive_len = (uint64_t)len;
-		request = (struct fuse_buf){ .mem = loop->receive, .size = (size_t)len };
-		fuse_session_process_buf(loop->session, &request);
-	}
-	loop_poll(loop);
-}
-
-static void loop_readable(struct io_op *op, int64_t result)
-{
-	struct loop *loop = container_of(op, struct loop, poll);
-
-	if (loop->stopping)
-		loop_stop_maybe(loop);
-	else if (result < 0)
-		loop_gone(loop, (int)-result);
-	else
-		loop_receive(loop);
-}
-
-static int loop_mount(struct loop *loop, char why[WHY_BYTES])
-{
-	char options[128], device[32];
-	AUTO_CLOSE int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	AUTO_CLOSE int again = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	int res;
-
-	if (fd < 0 || again < 0) {
-		res = -errno;
-		snprintf(why, WHY_BYTES, "/dev/fuse: %s; load the fuse module, or set loop = no",
-			 strerror(-res));
-		return res;
-	}
-	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,max_read=%d",
-		 fd, geteuid(), getegid(), DATA_BYTES);
-	if (mount("holdfast", loop->mountpoint, "fuse.holdfast", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-		  options) < 0) {
-		res = -errno;
-		snprintf(why, WHY_BYTES,
-			 "the mountpoint %.200s cannot be mounted: %s; be root, or set loop = no",
-			 loop->mountpoint, strerror(-res));
-		return res;
-	}
-	loop->mounted = true;
-	snprintf(device, sizeof device, "/dev/fd/%d", fd);
-	if (fuse_session_mount(loop->session, device) != 0) {
-		snprintf(why, WHY_BYTES, "libfuse does not take %s", device);
-		return -EIO;
-	}
-	(void)TAKE_FD(fd);		/* the session's */
-	res = ring_file_add(loop->ring, again);
-	if (res < 0) {
-		snprintf(why, WHY_BYTES, "the ring has no room for one more file");
-		return res;
-	}
-	(void)TAKE_FD(again);
-	loop->file = res;
-	return 0;
-}
-
-/* Lazily when somebody has it open: he gets errors once the session's fd is closed. */
+/* Lazily when somebody has it open: he gets errors once the session's fd is closed. All I/O is direct, so the kernel
+ * has nothing to write back and umount2() does not wait for us. */
 static void loop_unmount(struct loop *loop)
 {
-	if (!loop->mounted)
+	if (!loop->channel.mounted)
 		return;
-	loop->mounted = false;
+	loop->channel.mounted = false;
 	if (umount2(loop->mountpoint, UMOUNT_NOFOLLOW) == 0)
 		return;
 	if (errno == EBUSY) {
@@ -666,27 +435,23 @@ static void loop_unmount(struct loop *loop)
 	}
 }
 
-static int loop_start(struct loop *loop, char why[WHY_BYTES])
+static int loop_allot(struct loop *loop, struct ring *ring, uint64_t memory_bytes)
 {
-	char max_read[32], *argv[] = { "holdfast", "-o", max_read, NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
-	int res = loop_mountpoint_prepare(loop->mountpoint, why);
+	const struct fuse_channel_config config = {
+		.ring = ring, .operations = &operations, .operations_size = sizeof operations, .context = loop,
+		.ready = loop_ready, .gone = loop_gone,
+	};
 
-	if (res < 0)
-		return res;
-	snprintf(max_read, sizeof max_read, "max_read=%d", DATA_BYTES);	/* as op_init() has it */
-	loop->session = fuse_session_new(&args, &operations, sizeof operations, loop);
-	fuse_opt_free_args(&args);
-	if (!loop->session) {
-		snprintf(why, WHY_BYTES, "libfuse has no session for us");
+	if (fuse_channel_new(&loop->channel, &config, memory_bytes) < 0)
 		return -ENOMEM;
+	loop->requests = loop->io->alloc(loop->io, FUSE_REQUESTS * sizeof *loop->requests, 0);
+	if (!loop->requests)
+		return -ENOMEM;
+	for (unsigned i = 0; i < FUSE_REQUESTS; i++) {
+		loop->requests[i].loop = loop;
+		loop->requests[i].next_free = loop->requests_free;
+		loop->requests_free = &loop->requests[i];
 	}
-	res = loop_mount(loop, why);
-	if (res < 0)
-		return res;
-	loop->poll = (struct io_op){ .kind = IO_POLL, .file = loop->file, .done = loop_readable };
-	loop->soon = (struct io_op){ .kind = IO_SOON, .done = loop_stop_finish };
-	loop_poll(loop);
 	return 0;
 }
 
@@ -698,7 +463,7 @@ int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char 
 	struct loop *loop;
 	int res = 0;
 
-	if (memory_bytes < memory_bytes_min) {
+	if (memory_bytes < FUSE_MEMORY_BYTES_MIN) {
 		snprintf(why, WHY_BYTES,
 			 "the loop front end has %u bytes of memory, it needs 16 MiB",
 			 (unsigned)memory_bytes);
@@ -707,12 +472,11 @@ int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char 
 	loop = io->alloc(io, sizeof *loop, 0);
 	if (loop) {
 		volume_status(v, &status);
-		*loop = (struct loop){ .ring = ring, .io = io, .v = v, .file = -1,
-				       .role = status.role,
-				       .volume_bytes = status.geometry.volume_bytes };
+		*loop = (struct loop){ .io = io, .v = v, .volume_bytes = status.geometry.volume_bytes };
+		loop_role_changed(loop);
 		snprintf(loop->name, sizeof loop->name, "%s", status.name);
 		snprintf(loop->mountpoint, sizeof loop->mountpoint, "%s", mountpoint);
-		res = loop_allot(loop, memory_bytes);
+		res = loop_allot(loop, ring, memory_bytes);
 	}
 	if (!loop || res < 0) {
 		snprintf(why, WHY_BYTES, "the loop front end's memory of %u MiB is not there",
@@ -720,9 +484,8 @@ int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char 
 		loop_free(loop);
 		return -ENOMEM;
 	}
-	res = loop_start(loop, why);
+	res = fuse_channel_mount(&loop->channel, loop->mountpoint, "", MS_NOSUID | MS_NODEV | MS_NOEXEC, why);
 	if (res < 0) {
-		loop_unmount(loop);
 		loop_free(loop);
 		return res;
 	}
@@ -735,7 +498,8 @@ void loop_role_changed(struct loop *loop)
 	struct volume_status status;
 
 	volume_status(loop->v, &status);
-	loop->role = status.role;
+	/* Who writes past a filesystem of ours destroys it. */
+	loop->role = volume_blocks(loop->v) ? ROLE_SECONDARY : status.role;
 }
 
 unsigned loop_writers(const struct loop *loop)
@@ -745,14 +509,8 @@ unsigned loop_writers(const struct loop *loop)
 
 void loop_stop(struct loop *loop, void (*done)(void *context), void *context)
 {
-	CHECK(!loop->stopping);
-	loop->stopping = true;
-	loop->stopped = done;
-	loop->stopped_context = context;
 	loop_unmount(loop);
-	if (loop->poll.in_flight)
-		loop->io->cancel(loop->io, &loop->poll);
-	loop_stop_maybe(loop);
+	fuse_channel_stop(&loop->channel, done, context);
 }
 
 void loop_free(struct loop *loop)
@@ -762,14 +520,7 @@ void loop_free(struct loop *loop)
 	if (!loop)
 		return;
 	io = loop->io;
-	CHECK(loop->in_flight == 0 && !loop->poll.in_flight && !loop->soon.in_flight);
-	if (loop->file >= 0)
-		ring_file_remove(loop->ring, loop->file);
-	if (loop->session)
-		fuse_session_destroy(loop->session);
-	pool_free(&loop->small, io);
-	pool_free(&loop->reads, io);
-	pool_free(&loop->receives, io);
+	fuse_channel_delete(&loop->channel);
 	io->free(io, loop->requests);
 	io->free(io, loop);
 }

@@ -462,7 +462,8 @@ static bool volume_backend_writable(void *context)
 	struct volume_status status;
 
 	volume_status(context, &status);
-	return status.role == ROLE_PRIMARY;
+	/* Who writes past a filesystem of ours destroys it. */
+	return status.role == ROLE_PRIMARY && !volume_blocks(context);
 }
 
 int nbd_server_new(struct nbd_server **out, struct io *io, struct volume *v, const char *export_name,

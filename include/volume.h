@@ -257,4 +257,12 @@ const char *split_policy_name(enum split_policy policy);	/* "none", "keep-primar
 /* Told after every change of role, so that front ends can change what they offer. One listener. */
 void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume_role role), void *context);
 
+/* Told, on a secondary, of each record of data whose changes readers see from here on, in order: @len bytes of
+ * @annotation, of any content, which are gone after the call; @lsn is where the record ends. NULL: blocks have changed
+ * of which nobody says what they were (a record without annotation, the end of a resync). One listener, which submits
+ * nothing from inside. */
+void volume_on_applied(struct volume *v,
+		       void (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
+		       void *context);
+
 #endif

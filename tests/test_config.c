@@ -307,6 +307,21 @@ static void config_windows_line_ends_are_fine(void **state)
 	assert_false(config.loop);
 }
 
+static void config_of_a_directory_needs_a_filesystem_and_room_for_it(void **state)
+{
+	(void)state;
+	assert_int_equal(parse(HEAD "filesystem = yes\nmount = /srv/photos\n"), 0);
+	assert_true(config.volume.filesystem);
+	assert_string_equal(config.mount, "/srv/photos");
+	assert_int_equal(parse(HEAD "filesystem = yes\n"), 0);
+	assert_string_equal(config.mount, "");
+	assert_int_equal(parse(HEAD "mount = /srv/photos\n"), -EINVAL);
+	assert_non_null(strstr(why, "filesystem is not yes"));
+	assert_int_equal(parse(HEAD "filesystem = yes\nmount = srv\n"), -EINVAL);
+	assert_int_equal(parse("[volume]\nuuid = " UUID "\nsize = 8M\nnode = a\nfilesystem = yes\n"), -EINVAL);
+	assert_non_null(strstr(why, "16 MiB"));
+}
+
 static void config_written_reads_back_the_same(void **state)
 {
 	static struct config back;
@@ -319,7 +334,7 @@ static void config_written_reads_back_the_same(void **state)
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 1500ms\n"
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
 		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
-		      "resync-rate = 1M\nsplit-brain = keep-only-writer\n"
+		      "resync-rate = 1M\nsplit-brain = keep-only-writer\nfilesystem = yes\nmount = /srv/a b\n"
 		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);
@@ -438,6 +453,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(config_more_peers_than_the_bound_are_refused),
 	cmocka_unit_test(config_nothing_is_cut_off_in_silence),
 	cmocka_unit_test(config_windows_line_ends_are_fine),
+	cmocka_unit_test(config_of_a_directory_needs_a_filesystem_and_room_for_it),
 	cmocka_unit_test(config_written_reads_back_the_same),
 	cmocka_unit_test(paths_are_below_the_root),
 	cmocka_unit_test(sizes_read_and_print),

@@ -38,7 +38,7 @@ struct fake {
 	struct ring *ring;
 	struct io *io;
 	struct control *control;
-	char dir[64], address[ADDRESS_BYTES];
+	char dir[64], address[ADDRESS_BYTES], mounted[64];
 	enum volume_role role;
 	unsigned writers, calls, downs;
 	enum control_call called;
@@ -127,6 +127,32 @@ static bool fake_loop_offered(void *context)
 	return true;
 }
 
+static const char *fake_mounted(void *context)
+{
+	return ((struct fake *)context)->mounted;
+}
+
+static int fake_mount(void *context, const char *directory, char why[WHY_BYTES])
+{
+	struct fake *f = context;
+
+	if (f->mounted[0]) {
+		strcpy(why, "is mounted already, says a test");
+		return -EALREADY;
+	}
+	strcpy(f->mounted, directory);
+	return 0;
+}
+
+static void fake_umount(void *context, struct volume_call *call)
+{
+	struct fake *f = context;
+
+	strcpy(call->why, f->mounted[0] ? "" : "is not mounted, says a test");
+	call->done(call, f->mounted[0] ? 0 : -ENOENT);
+	f->mounted[0] = 0;
+}
+
 static void fake_down(void *context) { ((struct fake *)context)->downs++; }
 
 static void fake_paused(struct io_op *op, int64_t result)
@@ -153,6 +179,7 @@ static int setup(void **state)
 			   fake_verify, fake_drop },
 		.writers = fake_writers, .loop_offered = fake_loop_offered, .down = fake_down,
 		.mount_file = "/run/holdfast/db0/volume",
+		.mounted = fake_mounted, .mount = fake_mount, .umount = fake_umount,
 	};
 
 	snprintf(f->dir, sizeof f->dir, "%s/ctl-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
@@ -296,6 +323,23 @@ static void control_answers_status(void **state)
 		assert_true(json_is_null(json_object_get(peer, "contact_age_seconds")));
 		json_decref(answer);
 	}
+	close(fd);
+}
+
+static void control_mounts_and_unmounts_and_status_says_where(void **state)
+{
+	struct fake *f = *state;
+	int fd = dial(f);
+	json_t *answer;
+
+	assert_refused(f, fd, "{\"verb\":\"mount\"}\n", "EINVAL");
+	assert_refused(f, fd, "{\"verb\":\"umount\"}\n", "ENOENT");
+	assert_done(f, fd, "{\"verb\":\"mount\",\"directory\":\"/srv/photos\"}\n");
+	assert_refused(f, fd, "{\"verb\":\"mount\",\"directory\":\"/srv/photos\"}\n", "EALREADY");
+	answer = ask(f, fd, "{\"verb\":\"status\"}\n");
+	assert_string_equal(text(json_object_get(answer, "status"), "mount"), "/srv/photos");
+	json_decref(answer);
+	assert_done(f, fd, "{\"verb\":\"umount\",\"force\":true}\n");
 	close(fd);
 }
 
@@ -628,6 +672,7 @@ static void status_json_names_the_failure(void **state)
 
 static const struct CMUnitTest tests[] = {
 	FACT(control_answers_status),
+	FACT(control_mounts_and_unmounts_and_status_says_where),
 	FACT(control_status_tells_of_resync_divergences_and_verify),
 	FACT(control_answers_attach_info),
 	FACT(control_hands_calls_to_the_volume),

@@ -349,10 +349,68 @@ static void a_follower_shows_whole_transactions_in_their_order(void **state)
 	}
 }
 
+struct told { unsigned count, unknown; bool wrong; uint64_t lsn; };
+
+/* The annotation is the number of the record. */
+static void told_of(void *context, const void *annotation, uint32_t len, uint64_t lsn)
+{
+	struct told *told = context;
+	unsigned number = 0;
+
+	told->wrong |= lsn <= told->lsn && annotation;
+	told->lsn = lsn;
+	if (!annotation) {
+		told->unknown++;
+		return;
+	}
+	if (len == sizeof number)
+		memcpy(&number, annotation, sizeof number);
+	told->wrong |= number != ++told->count;
+}
+
+static void a_follower_is_told_of_each_annotation_in_order_and_of_what_has_none(void **state)
+{
+	struct cluster_options o = options_of_blocks(2, MODE_C);
+	struct told told = { 0 };
+	struct cluster *c;
+	uint64_t lsn = 0;
+
+	(void)state;
+	c = start(&o);
+	volume_on_applied(cluster_volume(c, 1), told_of, &told);
+	for (unsigned i = 1; i <= 200; i++) {
+		struct blocks *a = blocks_of(c, 0);
+		uint8_t *page;
+		int result;
+
+		do {
+			result = a->fresh(a, i, &page);
+			if (result == 0) {
+				page[0] = (uint8_t)i;
+				result = a->commit(a, &i, sizeof i, &lsn);
+			}
+			if (result == -EAGAIN)
+				wait_ready(c, a);
+		} while (result == -EAGAIN);
+		assert_int_equal(result, 0);
+	}
+	cluster_run_for(c, 2 * SECONDS);
+	assert_int_equal(told.count, 200);
+	assert_int_equal(told.unknown, 0);
+	assert_int_equal(told.lsn, lsn);
+	write_now(c, 0, 0, BLOCK_BYTES, 7);
+	cluster_run_for(c, 2 * SECONDS);
+	assert_int_equal(told.unknown, 1);
+	assert_false(told.wrong);
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 /* b has fallen out of a's journal and is resynced, slowly: it shows what it had until that is over. */
 static void a_follower_in_a_resync_shows_the_moment_before_it(void **state)
 {
 	struct cluster_options o = options_of_blocks(2, MODE_A);
+	struct told told = { 0 };
 	uint64_t number = 0, during = 0;
 	struct cluster *c;
 
@@ -371,6 +429,7 @@ static void a_follower_in_a_resync_shows_the_moment_before_it(void **state)
 		if (i % 20)
 			write_now(c, 0, i * BLOCK_BYTES, BLOCK_BYTES, (int)i);
 	cluster_up(c, 1);
+	volume_on_applied(cluster_volume(c, 1), told_of, &told);
 	for (unsigned i = 0; i < 400; i++) {
 		cluster_run_for(c, 20 * MILLISECONDS);
 		if (cluster_open_result(c, 1) || beat_seen(blocks_of(c, 1), &number))
@@ -381,6 +440,7 @@ static void a_follower_in_a_resync_shows_the_moment_before_it(void **state)
 	}
 	assert_true(during > 20);
 	assert_int_equal(number, 9000);
+	assert_true(told.unknown >= 2);		/* it began, and was over */
 	cluster_converge(c);
 	cluster_free(c);
 }
@@ -537,6 +597,7 @@ static void an_ack_waits_for_the_peer_as_a_write_does(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_transaction_is_there_whole_or_not_at_all_after_any_crash),
+	cmocka_unit_test(a_follower_is_told_of_each_annotation_in_order_and_of_what_has_none),
 	cmocka_unit_test(a_follower_shows_whole_transactions_in_their_order),
 	cmocka_unit_test(a_follower_in_a_resync_shows_the_moment_before_it),
 	cmocka_unit_test(what_cannot_be_changed_is_refused_and_nothing_is_half_done),

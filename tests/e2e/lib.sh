@@ -209,7 +209,7 @@ nodes_create()
 node_set()
 {
 	local config=$T/$1/etc/holdfast/$V.conf
-	sed -i "/^$2 *=/d; s/^\[volume\]\$/[volume]\n$2 = $3/" "$config"
+	sed -i "/^$2 *=/d; s|^\[volume\]\$|[volume]\n$2 = $3|" "$config"
 }
 
 nodes_up()

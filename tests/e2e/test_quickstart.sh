@@ -23,12 +23,14 @@ nothing_left()
 "$top/scripts/quickstart" >"$T/out" 2>&1 || fail "$(cat "$T/out")"
 cat "$T/out"
 grep -q 'bit for bit' "$T/out" || fail "it compared nothing"
+grep -q "^go-on .*b's directory is writable" "$T/out" || fail "it has shown no directory"
 nothing_left || fail "it left: $(left)"
 fact "a run holds, and leaves nothing"
 
+: >"$T/out"			# what the last run said is not what this one says
 "$top/scripts/quickstart" >"$T/out" 2>&1 &
 pid=$!
-wait_until 30 "it is under way" grep -q '^attach' "$T/out"
+wait_until 90 "it is under way" grep -q '^attach' "$T/out"
 kill -KILL $pid
 wait $pid 2>/dev/null || true
 [ -n "$(left)" ] || fail "nothing was left by a killed run; is this a test?"
@@ -36,9 +38,10 @@ wait $pid 2>/dev/null || true
 nothing_left || fail "it left: $(left)"
 fact "a run after a killed one holds, and takes away what that one left"
 
+: >"$T/out"			# what the last run said is not what this one says
 "$top/scripts/quickstart" >"$T/out" 2>&1 &
 pid=$!
-wait_until 30 "it is under way" grep -q '^attach' "$T/out"
+wait_until 90 "it is under way" grep -q '^attach' "$T/out"
 kill -TERM $pid
 wait $pid 2>/dev/null && fail "an interrupted run says that all is well"
 nothing_left || fail "an interrupted run left: $(left)"

@@ -5,14 +5,16 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
-#include "loop_mountpoint.h"
+#include "fuse_mountpoint.h"
 
 enum { MOUNTS_DEAD_MAX = 16 };	/* one on the other, from daemons that were killed */
 
-int loop_mountpoint_prepare(const char *mountpoint, char why[WHY_BYTES])
+int fuse_mountpoint_prepare(const char *mountpoint, char why[WHY_BYTES])
 {
 	struct stat st, parent;
+	struct statfs figures;
 	char above[PATH_MAX + 4];
 	unsigned dead = 0;
 
@@ -23,7 +25,8 @@ int loop_mountpoint_prepare(const char *mountpoint, char why[WHY_BYTES])
 			 strerror(error));
 		return -error;
 	}
-	while (stat(mountpoint, &st) < 0) {
+	/* The kernel may remember what stat() says, but asks for what statfs() says. */
+	while (stat(mountpoint, &st) < 0 || statfs(mountpoint, &figures) < 0) {
 		int error = errno;
 
 		if ((error == ENOTCONN || error == ECONNABORTED) && dead++ < MOUNTS_DEAD_MAX &&
