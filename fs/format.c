@@ -2,8 +2,9 @@
 /* Judging bytes of metadata, and sealing them. Nothing here trusts a field before it is bounded. */
 #include "format.h"
 
-#include <isa-l/crc.h>
 #include <string.h>
+
+#include "checksum.h"
 
 _Static_assert(GROUP_BITS % 64 == 0 && MAP_WORDS * 64 == GROUP_BITS, "whole words");
 _Static_assert((FS_BLOCKS_MAX - GROUP_FIRST + GROUP_BLOCKS - 1) / GROUP_BLOCKS <= FULLS_BLOCKS * (uint64_t)FULLS_BITS,
@@ -79,32 +80,16 @@ bool extent_check(const struct layout *l, const void *bytes, uint16_t len)
 
 static const uint32_t magics[BLOCK_KINDS] = { SUPERBLOCK_MAGIC, FULLS_MAGIC, MAP_MAGIC, NODE_MAGIC };
 
-static uint32_t crc(uint32_t state, const void *bytes, int len)
-{
-	return crc32_iscsi((unsigned char *)(uintptr_t)bytes, len, state);	/* its prototype lacks const */
-}
-
 static uint32_t block_crc(const uint8_t page[BLOCK_BYTES], uint32_t seed)
 {
-	uint32_t state = crc(~seed, page, offsetof(struct block_header, crc));
+	uint32_t crc = checksum_crc(seed, page, offsetof(struct block_header, crc));
 
-	return ~crc(state, page + sizeof(struct block_header), BLOCK_BYTES - (int)sizeof(struct block_header));
-}
-
-static bool crc_equal(uint32_t found, uint32_t wanted)
-{
-#ifdef FUZZ_ANY_CHECKSUM
-	(void)found;
-	(void)wanted;
-	return true;
-#else
-	return found == wanted;
-#endif
+	return checksum_crc(crc, page + sizeof(struct block_header), BLOCK_BYTES - sizeof(struct block_header));
 }
 
 uint32_t block_seed(const uint8_t uuid[UUID_BYTES])
 {
-	return ~crc(~0u, uuid, UUID_BYTES);
+	return checksum_crc(0, uuid, UUID_BYTES);
 }
 
 bool block_is_zero(const uint8_t page[BLOCK_BYTES])
@@ -120,7 +105,7 @@ const char *block_header_check(uint64_t block, enum block_kind kind, uint32_t se
 		return "it has another magic";
 	if (from_le64(header->block) != block)
 		return "it was written for another place";
-	if (!crc_equal(block_crc(page, seed), from_le32(header->crc)))
+	if (!checksum_equal(block_crc(page, seed), from_le32(header->crc)))
 		return "its checksum does not hold";
 	return NULL;
 }
