@@ -9,14 +9,13 @@
 void mount_op_write(fuse_req_t fuse, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
 		    struct fuse_file_info *info)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 	uint32_t written;
 	int error = 0;
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	r->answer = ANSWER_WRITE;
 	r->durable = info->flags & O_DSYNC;	/* a bit of O_SYNC */
 	while (!error && r->done < size) {
@@ -81,23 +80,21 @@ void mount_op_lseek(fuse_req_t fuse, fuse_ino_t ino, off_t offset, int whence, s
 
 void mount_op_setxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, true, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, true);
 	request_end(r, op_setxattr(&r->m->files, &caller, ino, name, value, size, flags));
 }
 
 void mount_op_removexattr(fuse_req_t fuse, fuse_ino_t ino, const char *name)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, true, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, true);
 	request_end(r, op_removexattr(&r->m->files, &caller, ino, name));
 }
 
@@ -129,15 +126,14 @@ static char *xattr_room(struct mount_request *r, size_t *size)
 
 void mount_op_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t size)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_READS);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_READS, false, &caller);
 	size_t len = 0;
 	char *out;
 	int error;
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	out = xattr_room(r, &size);
 	error = op_getxattr(&r->m->files, &caller, ino, name, out, size, &len);
 	xattr_answer(r, error, size, len);
@@ -145,15 +141,14 @@ void mount_op_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t
 
 void mount_op_listxattr(fuse_req_t fuse, fuse_ino_t ino, size_t size)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_READS);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_READS, false, &caller);
 	size_t len = 0;
 	char *out;
 	int error;
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	out = xattr_room(r, &size);
 	error = op_listxattr(&r->m->files, &caller, ino, out, size, &len);
 	xattr_answer(r, error, size, len);

@@ -130,83 +130,76 @@ void mount_op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_s
 
 void mount_op_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, true, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, true);
 	r->answer = ANSWER_ENTRY;
 	request_end(r, op_mknod(&r->m->files, &caller, parent, name, mode, rdev, &r->attributes));
 }
 
 void mount_op_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, true, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, true);
 	r->answer = ANSWER_ENTRY;
 	request_end(r, op_mkdir(&r->m->files, &caller, parent, name, mode, &r->attributes));
 }
 
 void mount_op_symlink(fuse_req_t fuse, const char *target, fuse_ino_t parent, const char *name)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	r->answer = ANSWER_ENTRY;
 	request_end(r, op_symlink(&r->m->files, &caller, parent, name, target, &r->attributes));
 }
 
 void mount_op_link(fuse_req_t fuse, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	r->answer = ANSWER_ENTRY;
 	request_end(r, op_link(&r->m->files, &caller, ino, parent, name, &r->attributes));
 }
 
 void mount_op_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	request_end(r, op_unlink(&r->m->files, &caller, parent, name));
 }
 
 void mount_op_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	request_end(r, op_rmdir(&r->m->files, &caller, parent, name));
 }
 
 void mount_op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 		     unsigned flags)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	request_end(r, op_rename(&r->m->files, &caller, parent, name, new_parent, new_name, flags));
 }
 
@@ -225,25 +218,23 @@ static void opened(struct mount_request *r, const struct fuse_file_info *info, e
 void mount_op_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
 	bool changes = (info->flags & O_ACCMODE) != O_RDONLY || info->flags & O_TRUNC;
-	struct mount_request *r = request_begin(fuse, changes ? REQUEST_CHANGES : REQUEST_READS);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, changes ? REQUEST_CHANGES : REQUEST_READS, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	opened(r, info, ANSWER_OPEN, ino);
 	request_end(r, op_open(&r->m->files, &caller, ino, info->flags, &r->attributes));
 }
 
 void mount_op_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *info)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_CHANGES, true, &caller);
 	int error;
 
 	if (!r)
 		return;
-	caller = request_caller(r, true);
 	error = op_create(&r->m->files, &caller, parent, name, mode, info->flags, &r->attributes);
 	if (!error)
 		opened(r, info, ANSWER_CREATE, r->attributes.ino);
@@ -263,12 +254,11 @@ void mount_op_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *in
 
 void mount_op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
-	struct mount_request *r = request_begin(fuse, REQUEST_READS);
 	struct caller caller;
+	struct mount_request *r = request_begin_by(fuse, REQUEST_READS, false, &caller);
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	r->answer = ANSWER_OPEN;
 	r->ino = ino;
 	r->info = *info;

@@ -125,6 +125,8 @@ enum { REQUEST_READS = 0, REQUEST_CHANGES = 1 };
 struct mount_request *request_begin(fuse_req_t fuse, unsigned kind);
 /* Who asks. @groups: the supplementary ones count. Until the next call. */
 struct caller request_caller(struct mount_request *r, bool groups);
+/* Both: *caller is set unless it returns NULL. */
+struct mount_request *request_begin_by(fuse_req_t fuse, unsigned kind, bool groups, struct caller *caller);
 /* What an operation said: answered, acknowledged first, or tried again. */
 void request_end(struct mount_request *r, int result);
 /* It was answered otherwise. */

@@ -95,6 +95,15 @@ struct caller request_caller(struct mount_request *r, bool groups)
 	return caller;
 }
 
+struct mount_request *request_begin_by(fuse_req_t fuse, unsigned kind, bool groups, struct caller *caller)
+{
+	struct mount_request *r = request_begin(fuse, kind);
+
+	if (r)
+		*caller = request_caller(r, groups);
+	return r;
+}
+
 void request_give(struct mount_request *r)
 {
 	struct mount *m = r->m;
