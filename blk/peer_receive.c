@@ -108,7 +108,9 @@ static bool take_start(struct peer *p, const struct frame_start *start)
 {
 	struct position at = frame_position_get(&start->at);
 
-	if (p->state != PEER_IDLE && p->state != PEER_CATCHUP && p->state != PEER_ONLINE) {
+	/* Who has asked for a resync waits for that. */
+	if ((p->state != PEER_IDLE && p->state != PEER_CATCHUP && p->state != PEER_ONLINE) ||
+	    p->give.step != SOURCE_NONE) {
 		peer_malformed(p, "START is not expected now");
 		return false;
 	}
