@@ -81,6 +81,8 @@ void peer_move(struct peer *p, enum peer_state state, const char *why)
 		say(v->io, level, "volume=%s peer=%s %s%s%s", v->config.name, p->config->name,
 		    peer_state_text(state), why[0] ? ": " : "", why);
 	p->state = state;
+	if (state == PEER_ONLINE || state == PEER_RESYNC || state == PEER_SPLIT || state == PEER_REFUSED)
+		p->expected_ns = 0;
 	if (state != PEER_HANDSHAKE)
 		snprintf(p->why, sizeof p->why, "%s", why);
 }
@@ -143,6 +145,7 @@ static void peer_dialed(struct io_op *op, int64_t result)
 
 	if (result < 0) {
 		p->redial_ns = volume_now(v) + REDIAL_NS;
+		p->expected_ns = 0;
 		if (p->state != PEER_REFUSED && result != -ECANCELED)
 			snprintf(p->why, sizeof p->why, "dialing %s: %s", p->config->address,
 				 strerrordesc_np((int)-result));
@@ -207,6 +210,10 @@ void peer_tick(struct peer *p, uint64_t now)
 	uint64_t timeout = v->config.peer_timeout_ns;
 	char why[WHY_BYTES];
 
+	if (p->expected_ns && now > p->expected_ns) {
+		p->expected_ns = 0;
+		volume_turn_soon(v);
+	}
 	if (p->socket < 0) {
 		if (p->dial.in_flight && now > p->deadline_ns)
 			v->io->cancel(v->io, &p->dial);

@@ -48,6 +48,8 @@ struct peer {
 	int socket;			/* -1: none */
 	struct io_op dial, recv, send;
 	uint64_t redial_ns;		/* not before */
+	uint64_t expected_ns;		/* it was there when we became primary, and until then, or until we know what
+					 * it is to us, it counts as online. 0 = not */
 	uint64_t deadline_ns;		/* of dial and handshake */
 	uint64_t heard_ns, sent_ns, met_ns;	/* 0 = never */
 	bool closing;			/* an error is on its way out: close after it */

@@ -122,8 +122,13 @@ unsigned volume_ack_peers(const struct volume *v, struct ack_peer out[PEERS_MAX]
 	for (unsigned i = 0; i < v->peer_count; i++) {
 		const struct peer *p = &v->peers[i];
 
+		if (p->expected_ns && !p->sourcing) {	/* of this epoch it has nothing yet */
+			out[i] = (struct ack_peer){ .mode = p->config->mode, .online = true,
+						    .named = p->config->commit };
+			continue;
+		}
 		out[i] = (struct ack_peer){
-			.mode = p->config->mode, .online = p->state == PEER_ONLINE,
+			.mode = p->config->mode, .online = p->state == PEER_ONLINE || p->expected_ns,
 			/* In the middle of a resync its log is no copy of anything. */
 			.connected = p->sourcing && p->state != PEER_RESYNC,
 			.received = p->received, .written = p->written, .durable = p->durable,

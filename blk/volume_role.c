@@ -77,6 +77,15 @@ void volume_meet_anew(struct volume *v, const struct peer *but)
 			peer_drop(&v->peers[i], "", 0);
 }
 
+/* All nodes meet anew when a node becomes primary. What is written until then is not acknowledged with fewer copies
+ * than a moment later. */
+static void expect_followers(struct volume *v)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (peer_connected(&v->peers[i]) || v->change.agreed[i])
+			v->peers[i].expected_ns = volume_now(v) + v->config.peer_timeout_ns;
+}
+
 void volume_role_set(struct volume *v, enum volume_role role)
 {
 	const struct epoch_entry *epoch = history_last(&v->history);
@@ -95,6 +104,8 @@ void volume_role_set(struct volume *v, enum volume_role role)
 	say(v->io, IO_INFO, "volume=%s role is %s now: epoch %llu of node %s, log ends at LSN %llu",
 	    v->config.name, volume_role_name(role), epoch ? (unsigned long long)from_le64(epoch->number) : 0,
 	    epoch ? epoch->node : "none", (unsigned long long)v->log.closed.lsn);
+	if (role == ROLE_PRIMARY)
+		expect_followers(v);
 	volume_meet_anew(v, NULL);
 	if (v->on_role)
 		v->on_role(v->on_role_context, role);

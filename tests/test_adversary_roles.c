@@ -31,6 +31,60 @@ static void who_promised_a_newer_epoch_takes_no_more_log_of_the_older(void **sta
 	assert_int_equal(played, 20);
 }
 
+/* The nodes meet anew after a promotion, and a program writes at once: all its copies are waited for. */
+static void a_write_right_after_a_promotion_has_all_its_copies(void **state)
+{
+	unsigned early = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct cluster_options o = options_of(3, MODE_C);
+		struct volume_call call = { .done = closed, .node = "b" };
+		struct asked *write;
+		struct volume *b;
+		struct cluster *c;
+		uint64_t lsn;
+
+		o.seed = seed;
+		c = start(&o);
+		b = cluster_volume(c, 1);
+		volume_switchover(cluster_volume(c, seed % 2), &call);
+		while (b->role != ROLE_PRIMARY)
+			assert_true(cluster_step(c));
+		early += peer_of(c, 1, 0)->state != PEER_ONLINE;
+		write = ask(c, 1, VOLUME_WRITE, 0, 4096, 7, 0);
+		lsn = b->log.end.lsn;
+		assert_true(wait_for(c, &write->done, 10 * SECONDS));
+		assert_int_equal(write->result, 0);
+		assert_true(cluster_volume(c, 0)->journal.written >= lsn);
+		assert_true(cluster_volume(c, 2)->journal.written >= lsn);
+		asked_free(write);
+		cluster_free(c);
+	}
+	assert_int_equal(early, 20);
+}
+
+/* One of them dies in that moment: the others are not kept waiting for longer than the peer timeout. */
+static void who_does_not_come_back_after_a_promotion_is_not_waited_for(void **state)
+{
+	struct cluster_options o = options_of(3, MODE_C);
+	struct volume_call call = { .done = closed, .node = "b" };
+	struct cluster *c = start(&o);
+	uint64_t began;
+
+	(void)state;
+	volume_switchover(cluster_volume(c, 0), &call);
+	while (cluster_volume(c, 1)->role != ROLE_PRIMARY)
+		assert_true(cluster_step(c));
+	world_isolate(cluster_world(c), cluster_machine(c, 2), true);
+	began = world_now(cluster_world(c));
+	write_now(c, 1, 0, 4096, 7);
+	assert_in_range(world_now(cluster_world(c)) - began, 0, cluster_volume(c, 1)->config.peer_timeout_ns + SECONDS);
+	world_heal(cluster_world(c));
+	cluster_converge(c);
+	cluster_free(c);
+}
+
 /* b had c's promise and died before it opened its epoch: no log tells of it, c's promise alone does. */
 static void a_promise_for_an_epoch_that_nobody_opened_fences_all_the_same(void **state)
 {
@@ -407,6 +461,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_switchover_waits_until_all_log_is_durable_there),
 	cmocka_unit_test(writes_under_way_are_refused_when_a_newer_epoch_is_met),
 	cmocka_unit_test(who_promised_a_newer_epoch_takes_no_more_log_of_the_older),
+	cmocka_unit_test(a_write_right_after_a_promotion_has_all_its_copies),
+	cmocka_unit_test(who_does_not_come_back_after_a_promotion_is_not_waited_for),
 	cmocka_unit_test(a_promise_for_an_epoch_that_nobody_opened_fences_all_the_same),
 	cmocka_unit_test(a_promise_survives_the_loss_of_power_that_follows_it),
 	cmocka_unit_test(a_promotion_that_failed_half_way_can_be_tried_again),
