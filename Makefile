@@ -5,6 +5,7 @@ FLAVOUR ?= release
 B := build/$(FLAVOUR)
 PREFIX ?= /usr/local
 DESTDIR ?=
+UNITS ?= /etc/systemd/system
 VERSION := 0.1.0
 
 CC_release := gcc
@@ -15,7 +16,7 @@ FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno
 # The fuzzers' build accepts any checksum, so that mutated bytes get past it.
 FLAGS_fuzz := -O1 -g -Wno-unknown-warning-option -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
 
-PACKAGES := liburing fuse3 jansson libisal libxxhash
+PACKAGES := liburing fuse3 libcap-ng jansson libisal libxxhash
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)) -linih
 COMPILER := $(CC_$(FLAVOUR))
@@ -144,10 +145,12 @@ check:
 install: all
 	install -D -m 755 $(B)/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
 	install -D -m 755 $(B)/holdfastd $(DESTDIR)$(PREFIX)/sbin/holdfastd
+	install -d $(DESTDIR)$(UNITS)
+	sed 's|@PREFIX@|$(PREFIX)|' daemon/holdfast@.service >$(DESTDIR)$(UNITS)/holdfast@.service
 
 ## Remove what install put there
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/holdfast $(DESTDIR)$(PREFIX)/sbin/holdfastd
+	rm -f $(DESTDIR)$(PREFIX)/bin/holdfast $(DESTDIR)$(PREFIX)/sbin/holdfastd $(DESTDIR)$(UNITS)/holdfast@.service
 
 ## Remove build/
 clean:

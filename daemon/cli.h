@@ -58,7 +58,10 @@ MUST_CHECK int cli_control_ask(int fd, const json_t *request, json_t **reply);
  * @request. */
 MUST_CHECK enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request,
 				 json_t **reply);
-/* The same, and prints what the daemon has to say of a success. */
+/* The same; the daemon gets a copy of file descriptor @file. */
+MUST_CHECK enum cli_exit cli_ask_with_file(const struct cli *cli, const char *volume, json_t *request, int file,
+					   json_t **reply);
+/* The same without, and prints what the daemon has to say of a success. */
 MUST_CHECK enum cli_exit cli_tell(const struct cli *cli, const char *volume, json_t *request);
 /* Says that there is no daemon; returns CLI_NO_DAEMON. */
 enum cli_exit cli_no_daemon(const char *volume);

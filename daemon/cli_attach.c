@@ -8,10 +8,12 @@
 #include <linux/loop.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "auto.h"
 #include "cli.h"
+#include "fuse_mountpoint.h"
 
 enum { GONE_WAIT_MS = 10000, GET_FREE_TRIES = 16, DEVICES_MAX = 16 };
 
@@ -123,6 +125,23 @@ static enum cli_exit device_configure(const char *volume, const char *file, bool
 	return cli_refuse("volume %s: others took each free loop device; try again", volume);
 }
 
+/* The daemon may not mount: it is done here, and handed to it. */
+static enum cli_exit loop_mount(const struct cli *cli, const char *volume, const char *mount_file)
+{
+	char directory[PATH_MAX], why[WHY_BYTES];
+	AUTO_CLOSE int fd = -1;
+	enum cli_exit res;
+
+	snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(mount_file, '/') - mount_file), mount_file);
+	if (fuse_mountpoint_prepare(directory, why) < 0 ||
+	    fuse_mountpoint_mount(directory, &fuse_mount_loop, &fd, why) < 0)
+		return cli_refuse("volume %s: %s", volume, why);
+	res = cli_ask_with_file(cli, volume, json_pack("{s:s}", "verb", "loop"), fd, NULL);
+	if (res != CLI_DONE)
+		(void)umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW);
+	return res;
+}
+
 enum cli_exit cli_attach(struct cli *cli, int argc, char **argv)
 {
 	static const struct cli_option options[] = { { 0 } };
@@ -139,12 +158,13 @@ enum cli_exit cli_attach(struct cli *cli, int argc, char **argv)
 	res = cli_ask(cli, volume, json_pack("{s:s}", "verb", "attach-info"), &reply);
 	if (res != CLI_DONE)
 		return res;
-	if (!json_is_true(json_object_get(reply, "loop")) ||
-	    !strchr(cli_json_text(reply, "mount_file"), '/'))
-		return cli_refuse("volume %s: the daemon offers no loop front end; set loop = yes "
-				  "in its config and "
-				  "restart it",
-				  volume);
+	if (!strchr(cli_json_text(reply, "mount_file"), '/'))
+		return cli_refuse("volume %s: the daemon's answer has no mount_file; is it another version?", volume);
+	if (!json_is_true(json_object_get(reply, "loop"))) {
+		res = loop_mount(cli, volume, cli_json_text(reply, "mount_file"));
+		if (res != CLI_DONE)
+			return res;
+	}
 	real_path(cli_json_text(reply, "mount_file"), file);
 	read_only = strcmp(cli_json_text(reply, "role"), "primary") != 0;
 	if (devices_find(file, numbers) > 0)

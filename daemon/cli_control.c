@@ -25,10 +25,27 @@ int cli_control_open(const struct paths *paths)
 	return TAKE_FD(fd);
 }
 
-static int line_send(int fd, const char *line, size_t len)
+/* @file goes with the first of it; -1: none. */
+static ssize_t part_send(int fd, const char *line, size_t len, int file)
+{
+	union { struct cmsghdr header; char bytes[CMSG_SPACE(sizeof(int))]; } control = {
+		.header = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS },
+	};
+	struct iovec part = { (char *)line, len };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (file >= 0) {
+		memcpy(CMSG_DATA(&control.header), &file, sizeof file);
+		message.msg_control = &control;
+		message.msg_controllen = sizeof control;
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+static int line_send(int fd, const char *line, size_t len, int file)
 {
 	while (len > 0) {
-		ssize_t sent = send(fd, line, len, MSG_NOSIGNAL);
+		ssize_t sent = part_send(fd, line, len, file);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -36,6 +53,7 @@ static int line_send(int fd, const char *line, size_t len)
 			return -errno;
 		line += sent;
 		len -= (size_t)sent;
+		file = -1;
 	}
 	return 0;
 }
@@ -69,13 +87,13 @@ static int line_receive(int fd, char **line)
 	return -EPROTO;
 }
 
-int cli_control_ask(int fd, const json_t *request, json_t **reply)
+static int ask(int fd, const json_t *request, int file, json_t **reply)
 {
 	AUTO_FREE char *question = json_dumps(request, JSON_COMPACT), *answer = NULL;
-	int res = question ? line_send(fd, question, strlen(question)) : -ENOMEM;
+	int res = question ? line_send(fd, question, strlen(question), file) : -ENOMEM;
 
 	if (res == 0)
-		res = line_send(fd, "\n", 1);
+		res = line_send(fd, "\n", 1, -1);
 	if (res == 0)
 		res = line_receive(fd, &answer);
 	if (res < 0)
@@ -87,6 +105,11 @@ int cli_control_ask(int fd, const json_t *request, json_t **reply)
 		return -EPROTO;
 	}
 	return 0;
+}
+
+int cli_control_ask(int fd, const json_t *request, json_t **reply)
+{
+	return ask(fd, request, -1, reply);
 }
 
 enum cli_exit cli_no_daemon(const char *volume)
@@ -118,7 +141,7 @@ enum cli_exit cli_refused_by_daemon(const char *volume, const json_t *reply)
 	return cli_refuse_why(volume, why);
 }
 
-enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request, json_t **out)
+enum cli_exit cli_ask_with_file(const struct cli *cli, const char *volume, json_t *request, int file, json_t **out)
 {
 	AUTO_JSON json_t *question = request, *reply = NULL;
 	AUTO_CLOSE int fd = -1;
@@ -131,7 +154,7 @@ enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request
 	fd = cli_control_open(&paths);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return cli_no_daemon(volume);
-	error = fd < 0 ? fd : cli_control_ask(fd, question, &reply);
+	error = fd < 0 ? fd : ask(fd, question, file, &reply);
 	if (error < 0)
 		return cli_refuse("volume %s: the daemon at %s does not answer: %s", volume,
 				  paths.control, strerror(-error));
@@ -140,6 +163,11 @@ enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request
 	if (out)
 		*out = TAKE_POINTER(reply);
 	return CLI_DONE;
+}
+
+enum cli_exit cli_ask(const struct cli *cli, const char *volume, json_t *request, json_t **out)
+{
+	return cli_ask_with_file(cli, volume, request, -1, out);
 }
 
 enum cli_exit cli_tell(const struct cli *cli, const char *volume, json_t *request)

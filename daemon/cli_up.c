@@ -12,6 +12,7 @@
 
 #include "auto.h"
 #include "cli.h"
+#include "fuse_mountpoint.h"
 #include "config_edit.h"
 
 enum { PROMOTE_WAIT_SECONDS = 5 }; /* peers that start together have found each other by then */
@@ -178,6 +179,7 @@ enum cli_exit cli_down(struct cli *cli, int argc, char **argv)
 {
 	static const struct cli_option options[] = { { 0 } };
 	AUTO_JSON json_t *request = json_pack("{s:s}", "verb", "down"), *reply = NULL;
+	char directory[PATH_MAX] = "";
 	struct paths paths;
 	const char *volume;
 	enum cli_exit res;
@@ -199,7 +201,10 @@ enum cli_exit cli_down(struct cli *cli, int argc, char **argv)
 				  "detach it first with: holdfast detach %s",
 				  volume, attached, volume);
 	AUTO_CLOSE int pidfd = fd < 0 ? -1 : daemon_pidfd(fd);
+	AUTO_JSON json_t *ask = json_pack("{s:s}", "verb", "status"), *status = NULL;
 
+	if (fd >= 0 && cli_control_ask(fd, ask, &status) == 0)
+		snprintf(directory, sizeof directory, "%s", cli_json_text(json_object_get(status, "status"), "mount"));
 	error = fd < 0 ? fd : cli_control_ask(fd, request, &reply);
 	if (error < 0 && error != -EPIPE && error != -ECONNRESET)
 		return cli_refuse("volume %s: the daemon at %s does not answer: %s", volume,
@@ -208,6 +213,10 @@ enum cli_exit cli_down(struct cli *cli, int argc, char **argv)
 		return cli_refused_by_daemon(volume, reply);
 	close(TAKE_FD(fd));
 	daemon_end_wait(pidfd, &paths);
+	/* What it was not allowed to unmount. */
+	fuse_mountpoint_clear(paths.mount);
+	if (*directory)
+		fuse_mountpoint_clear(directory);
 	if (*cli_json_text(reply, "why"))
 		printf("%s\n", cli_json_text(reply, "why"));
 	return CLI_DONE;

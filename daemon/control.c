@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A request, from the line to the answer:
  *
- *	client_received()	bytes came; as long as there is no newline, more are awaited
+ *	client_received()	bytes came, perhaps with a file descriptor; more are awaited until the newline
  *	client_line()		one line: is it a request at all
  *	client_request()	its verb, from the table; refused here, or
  *	client_called()		when the volume has done what was asked
@@ -39,6 +39,7 @@ struct client {
 	struct io_op op;	/* receive or send */
 	struct volume_call call;
 	char directory[PATH_MAX];	/* of mount */
+	int file;		/* a descriptor that came with the line, not taken yet; -1 */
 	char *answer;		/* from json_dumps(), while it is sent */
 	size_t line_len;
 	char line[CONTROL_LINE_BYTES];
@@ -85,11 +86,27 @@ static void stop_check(struct control *control)
 		control->io->cancel(control->io, &control->patience);
 }
 
+static void file_drop(struct client *c)
+{
+	if (c->file >= 0)
+		close(c->file);
+	c->file = -1;
+}
+
+static int file_take(struct client *c)
+{
+	int fd = c->file;
+
+	c->file = -1;
+	return fd;
+}
+
 static void client_close(struct client *c)
 {
 	if (c->socket >= 0)
 		c->control->io->close(c->control->io, c->socket);
 	c->socket = -1;
+	file_drop(c);
 }
 
 static void client_end(struct client *c)
@@ -265,7 +282,7 @@ static void run_mount(struct client *c)
 	if (!c->directory[0])
 		client_refuse(c, -EINVAL, "request: mount needs a \"directory\"");
 	else
-		client_answer_result(c, config->mount(config->context, c->directory, why), why);
+		client_answer_result(c, config->mount(config->context, c->directory, file_take(c), why), why);
 }
 
 static void run_umount(struct client *c)
@@ -275,6 +292,17 @@ static void run_umount(struct client *c)
 	c->state = CLIENT_CALLING;
 	c->call.done = client_called;
 	c->control->config.umount(c->control->config.context, &c->call);
+}
+
+static void run_loop(struct client *c)
+{
+	const struct control_config *config = &c->control->config;
+	char why[WHY_BYTES] = "";
+
+	if (c->file < 0)
+		client_refuse(c, -EINVAL, "request: loop needs a file descriptor; it is what `holdfast attach` sends");
+	else
+		client_answer_result(c, config->loop_serve(config->context, file_take(c), why), why);
 }
 
 static const struct verb {
@@ -295,6 +323,7 @@ static const struct verb {
 	{ "divergence-drop", run_divergence_drop, true, false, true },
 	{ "mount", run_mount, true, false, false },
 	{ "umount", run_umount, true, false, false },
+	{ "loop", run_loop, true, false, false },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -393,13 +422,21 @@ static void client_line(struct client *c, const char *line, size_t len)
 static void client_received(struct io_op *op, int64_t result)
 {
 	struct client *c = container_of(op, struct client, op);
+	int fd = -1;
 
 	CHECK(c->state == CLIENT_RECEIVING);
-	if (result <= 0) {
+	if (result == 0)
+		result = ring_socket_receive(c->control->ring, c->socket, c->line + c->line_len,
+					     sizeof c->line - c->line_len, &fd);
+	if (fd >= 0) {
+		file_drop(c);
+		c->file = fd;
+	}
+	if (result <= 0 && result != -EAGAIN) {
 		client_end(c);
 		return;
 	}
-	c->line_len += (size_t)result;
+	c->line_len += result > 0 ? (size_t)result : 0;
 	client_next(c);
 }
 
@@ -418,6 +455,8 @@ static void client_next(struct client *c)
 
 		if (!empty)
 			client_line(c, c->line, len);	/* keeps nothing of the line */
+		if (!empty)
+			file_drop(c);
 		c->line_len -= len + 1;
 		memmove(c->line, end + 1, c->line_len);
 		if (!empty)
@@ -430,8 +469,7 @@ static void client_next(struct client *c)
 		return;
 	}
 	c->state = CLIENT_RECEIVING;
-	c->op = (struct io_op){ .kind = IO_RECV, .file = c->socket, .data = c->line + c->line_len,
-				.len = sizeof c->line - c->line_len, .done = client_received };
+	c->op = (struct io_op){ .kind = IO_POLL, .file = c->socket, .done = client_received };
 	c->control->io->submit(c->control->io, &c->op);
 }
 
@@ -538,7 +576,7 @@ int control_new(struct control **out, struct ring *ring, const struct control_co
 					    .done = control_patience_over };
 	for (unsigned i = 0; i <= CONTROL_CLIENTS_MAX; i++) {
 		control->clients[i].control = control;
-		control->clients[i].socket = -1;
+		control->clients[i].socket = control->clients[i].file = -1;
 	}
 	*out = control;
 	return 0;

@@ -13,7 +13,11 @@
  *	{"verb":"resolve","node":"b","dry_run":false}
  *	{"verb":"verify","repair":false,"node":""}
  *	{"verb":"divergence-drop","id":"1f03..."}	1 to 16 hex digits, all of them: no prefix
- *	{"verb":"mount","directory":"/srv/photos"}	an absolute path without links
+ *	{"verb":"mount","directory":"/srv/photos"}	an absolute path without links. A file descriptor of
+ *						fuse_mountpoint_mount() may come with the line (SCM_RIGHTS); without
+ *						one the daemon mounts by itself
+ *	{"verb":"loop"}				the loop front end is to serve the mount whose descriptor comes with
+ *						the line, on the directory of mount_file
  *	{"verb":"umount","force":false}
  *	{"verb":"down"}				answered when the store is written, just before the daemon exits
  *
@@ -45,10 +49,12 @@ struct control_config {
 	/* How many hold the volume for writing; when any do, @who names them ("1 NBD client and the loop device"). */
 	unsigned (*writers)(void *context, char who[WHY_BYTES]);
 	bool (*loop_offered)(void *context);
-	/* The mounted directory: where it is, "" = nowhere. Mounting: 0, or -errno with @why. Leaving: call->done()
-	 * runs later, or now. NULL, all three: the volume has no filesystem. */
+	/* 0, or -errno with @why; @fd is not the server's any more. */
+	int (*loop_serve)(void *context, int fd, char why[WHY_BYTES]);
+	/* The mounted directory: where it is, "" = nowhere. Mounting: 0, or -errno with @why; @fd as above, or
+	 * -1. Leaving: call->done() runs later, or now. NULL, all three: the volume has no filesystem. */
 	const char *(*mounted)(void *context);
-	int (*mount)(void *context, const char *directory, char why[WHY_BYTES]);
+	int (*mount)(void *context, const char *directory, int fd, char why[WHY_BYTES]);
 	void (*umount)(void *context, struct volume_call *call);
 	/* The daemon is to stop; it calls control_stop() when the store is written. */
 	void (*down)(void *context);

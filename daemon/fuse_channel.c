@@ -22,7 +22,6 @@
 
 #include "auto.h"
 #include "bytes.h"
-#include "fuse_mountpoint.h"
 
 enum {
 	SMALL_COUNT_MAX = 256,		/* as many as the kernel keeps in the background */
@@ -211,46 +210,33 @@ int fuse_channel_new(struct fuse_channel *ch, const struct fuse_channel_config *
 	return 0;
 }
 
-static int channel_connect(struct fuse_channel *ch, const char *mountpoint, const char *more, unsigned long flags,
-			   char why[WHY_BYTES])
+/* @fd is the session's from now on, also after an error. */
+static int channel_connect(struct fuse_channel *ch, int fd, char why[WHY_BYTES])
 {
-	char options[256], device[32];
-	AUTO_CLOSE int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	AUTO_CLOSE int again = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	AUTO_CLOSE int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	char device[32];
 	int res;
 
-	if (fd < 0 || again < 0) {
+	if (again < 0) {
 		res = -errno;
-		snprintf(why, WHY_BYTES, "/dev/fuse: %s; load the fuse module", strerror(-res));
+		snprintf(why, WHY_BYTES, "/dev/fuse: %s", strerror(-res));
+		close(fd);
 		return res;
 	}
-	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,max_read=%d%s", fd, geteuid(),
-		 getegid(), FUSE_DATA_BYTES, more);
-	if (mount("holdfast", mountpoint, "fuse.holdfast", flags, options) < 0) {
-		res = -errno;
-		snprintf(why, WHY_BYTES, "the mountpoint %.200s cannot be mounted: %s; be root", mountpoint,
-			 strerror(-res));
-		return res;
-	}
-	ch->mounted = true;
 	snprintf(device, sizeof device, "/dev/fd/%d", fd);
-	res = fuse_session_mount(ch->session, device) == 0 ? 0 : -EIO;
-	if (res < 0)
+	if (fuse_session_mount(ch->session, device) < 0) {
 		snprintf(why, WHY_BYTES, "libfuse does not take %s", device);
-	else
-		(void)TAKE_FD(fd);	/* the session's */
-	if (res == 0) {
-		res = ring_file_add(ch->config.ring, again);
-		if (res < 0)
-			snprintf(why, WHY_BYTES, "the ring has no room for one more file");
+		close(fd);
+		return -EIO;
 	}
+	res = ring_file_add(ch->config.ring, again);
 	if (res < 0) {
-		ch->mounted = false;
-		(void)umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+		snprintf(why, WHY_BYTES, "the ring has no room for one more file");
 		return res;
 	}
 	(void)TAKE_FD(again);
 	ch->file = res;
+	ch->mounted = true;
 	return 0;
 }
 
@@ -265,26 +251,36 @@ static void channel_disconnect(struct fuse_channel *ch)
 	ch->mounted = ch->stopping = ch->stalled = false;
 }
 
-int fuse_channel_mount(struct fuse_channel *ch, const char *mountpoint, const char *options, unsigned long flags,
+int fuse_channel_mount(struct fuse_channel *ch, const char *mountpoint, const struct fuse_mount *kind, int fd,
 		       char why[WHY_BYTES])
 {
 	char max_read[32], *argv[] = { "holdfast", "-o", max_read, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
-	int res = fuse_mountpoint_prepare(mountpoint, why);
+	bool ours = fd < 0;
+	int res = 0;
 
 	CHECK(!ch->session);
-	if (res < 0)
-		return res;
+	if (ours) {
+		res = fuse_mountpoint_prepare(mountpoint, why);
+		if (res == 0)
+			res = fuse_mountpoint_mount(mountpoint, kind, &fd, why);
+		if (res < 0)
+			return res;
+	}
 	snprintf(max_read, sizeof max_read, "max_read=%d", FUSE_DATA_BYTES);	/* as INIT is answered */
 	ch->session = fuse_session_new(&args, ch->config.operations, ch->config.operations_size, ch->config.context);
 	fuse_opt_free_args(&args);
-	if (!ch->session) {
+	if (ch->session) {
+		res = channel_connect(ch, fd, why);
+	} else {
 		snprintf(why, WHY_BYTES, "libfuse has no session for us");
-		return -ENOMEM;
+		close(fd);
+		res = -ENOMEM;
 	}
-	res = channel_connect(ch, mountpoint, options, flags, why);
 	if (res < 0) {
 		channel_disconnect(ch);
+		if (ours)
+			(void)umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
 		return res;
 	}
 	ch->poll = (struct io_op){ .kind = IO_POLL, .file = ch->file, .done = channel_readable };

@@ -17,11 +17,10 @@
 #ifndef HOLDFAST_FUSE_CHANNEL_H
 #define HOLDFAST_FUSE_CHANNEL_H
 
+#include "fuse_mountpoint.h"
 #include "ring.h"
-#include "volume.h"
 
 enum {
-	FUSE_DATA_BYTES = 1 << 20,			/* of one FUSE read or write: the most */
 	FUSE_RECEIVE_BYTES = FUSE_DATA_BYTES + 4096,	/* and headers, less than a page */
 	FUSE_READ_BYTES = FUSE_DATA_BYTES + BLOCK_BYTES,	/* VOLUME_BUFFER_BYTES of an unaligned read */
 	FUSE_SMALL_DATA_BYTES = 64 << 10,
@@ -69,10 +68,11 @@ struct fuse_channel {
 /* Allots the buffers: @memory_bytes, at least FUSE_MEMORY_BYTES_MIN. -ENOMEM, and then it is to be deleted. */
 MUST_CHECK int fuse_channel_new(struct fuse_channel *ch, const struct fuse_channel_config *config,
 				uint64_t memory_bytes);
-/* Mounts on directory @mountpoint (made when missing, a dead mount there is unmounted first) and serves it. @options:
- * of mount(2), behind what every channel has; @flags: MS_*. -errno with @why, and nothing is mounted. */
-MUST_CHECK int fuse_channel_mount(struct fuse_channel *ch, const char *mountpoint, const char *options,
-				  unsigned long flags, char why[WHY_BYTES]);
+/* Serves a mount on directory @mountpoint: @fd of fuse_mountpoint_mount(), which is the channel's from now on, also
+ * after an error; -1: it is mounted here (the directory is made when missing, a dead mount there is unmounted first).
+ * -errno with @why; then it is not mounted, if we did that. */
+MUST_CHECK int fuse_channel_mount(struct fuse_channel *ch, const char *mountpoint, const struct fuse_mount *kind,
+				  int fd, char why[WHY_BYTES]);
 /* No request comes any more; done(context) runs once, when none is in flight. Unmounting is the owner's: before, or
  * (with umount2() that does not wait for us) after it. */
 void fuse_channel_stop(struct fuse_channel *ch, void (*done)(void *context), void *context);

@@ -32,7 +32,7 @@ static const struct cli_verb verbs[] = {
 	  cli_failover, false },
 	{ "attach", "VOLUME", "make a loop device of the volume, and print it", cli_attach, false },
 	{ "detach", "VOLUME", "take the loop device away", cli_detach, false },
-	{ "mount", "VOLUME DIRECTORY", "mount the volume's filesystem", cli_mount, false },
+	{ "mount", "VOLUME [DIRECTORY]", "mount its filesystem, here or where the config says", cli_mount, false },
 	{ "umount", "VOLUME [--force]", "unmount it", cli_umount, false },
 	{ "peer",
 	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",

@@ -27,12 +27,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "auto.h"
 #include "config.h"
 #include "config_text.h"
 #include "control.h"
 #include "loop.h"
 #include "mount.h"
 #include "nbd.h"
+#include "privilege.h"
 #include "replica_files.h"
 #include "ring.h"
 #include "say.h"
@@ -135,9 +137,25 @@ static const char *daemon_mounted(void *context)
 	return mount_directory(((struct daemon *)context)->mount);
 }
 
-static int daemon_mount(void *context, const char *directory, char why[WHY_BYTES])
+static int daemon_mount(void *context, const char *directory, int fd, char why[WHY_BYTES])
 {
-	return mount_at(((struct daemon *)context)->mount, directory, why);
+	return mount_at(((struct daemon *)context)->mount, directory, fd, why);
+}
+
+static int daemon_loop_serve(void *context, int fd, char why[WHY_BYTES])
+{
+	AUTO_CLOSE int mounted = fd;
+	struct daemon *d = context;
+
+	if (d->loop) {
+		snprintf(why, WHY_BYTES, "the loop front end is served already");
+		return -EALREADY;
+	}
+	if (!d->config.loop) {
+		snprintf(why, WHY_BYTES, "the config says loop = no; change it and start the daemon again");
+		return -EOPNOTSUPP;
+	}
+	return loop_new(&d->loop, d->ring, d->volume, d->paths.mount, TAKE_FD(mounted), LOOP_MEMORY_BYTES, why);
 }
 
 static void daemon_umount(void *context, struct volume_call *call)
@@ -222,7 +240,8 @@ static void process_prepare(const struct daemon *d)
 	snprintf(name, sizeof name, "holdfastd:%s", d->name);
 	(void)!prctl(PR_SET_NAME, name);
 	(void)!prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	if (geteuid() == 0)
+	privilege_begin();
+	if (privilege_locks())
 		(void)!mlockall(MCL_CURRENT | MCL_FUTURE);
 }
 
@@ -244,6 +263,16 @@ static int run_directory_make(struct daemon *d)
 		if (was == '\0')
 			return 0;
 	}
+}
+
+/* All files are open. Each thread, the kernel's for the ring too, keeps what it began with: so before there is one. */
+static void privileges_drop(struct daemon *d)
+{
+	int res = privilege_drop(d->config.loop || d->config.volume.filesystem);
+
+	if (res < 0)
+		fprintf(stderr, "W volume=%s privileges: cannot be given up (%s); the daemon keeps what it has\n",
+			d->name, strerror(-res));
 }
 
 static int ring_start(struct daemon *d)
@@ -307,7 +336,8 @@ static int front_ends_new(struct daemon *d)
 			[CONTROL_RECONNECT] = volume_reconnect, [CONTROL_RESOLVE] = volume_resolve,
 			[CONTROL_VERIFY] = volume_verify, [CONTROL_DIVERGENCE_DROP] = volume_divergence_drop,
 		},
-		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered, .down = daemon_down,
+		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered,
+		.loop_serve = daemon_loop_serve, .down = daemon_down,
 		.mount_file = d->paths.mount_file,
 	};
 	int res = nbd_server_new(&d->nbd, d->io, d->volume, d->name, NBD_MEMORY_BYTES);
@@ -338,7 +368,10 @@ static int start(struct daemon *d)
 	process_prepare(d);
 	if (replica_files_open(&d->files, &d->config, d->why) < 0)
 		return refuse(d);
-	if (run_directory_make(d) < 0 || ring_start(d) < 0 || files_give(d) < 0)
+	if (run_directory_make(d) < 0)
+		return -1;
+	privileges_drop(d);
+	if (ring_start(d) < 0 || files_give(d) < 0)
 		return -1;
 	if (d->files.buffered)
 		say(d->io, IO_WARNING, "volume=%s replica: its filesystem has no direct I/O; goes on through the "
@@ -357,29 +390,18 @@ static int start(struct daemon *d)
 	return 0;
 }
 
-/* Root mounts by itself; others need the helper that mounts for them. */
-static bool mount_is_possible(void)
-{
-	static const char *const helpers[] = { "/usr/bin/fusermount3", "/bin/fusermount3",
-					       "/usr/local/bin/fusermount3" };
-
-	if (geteuid() == 0)
-		return true;
-	for (size_t i = 0; i < sizeof helpers / sizeof helpers[0]; i++)
-		if (access(helpers[i], X_OK) == 0)
-			return true;
-	return false;
-}
-
 static void loop_start(struct daemon *d)
 {
 	char why[WHY_BYTES] = "";
 
 	if (!d->config.loop)
 		return;
-	if (!mount_is_possible())
-		snprintf(why, sizeof why, "only root mounts without fusermount3; install fuse3, or set loop = no");
-	else if (loop_new(&d->loop, d->ring, d->volume, d->paths.mount, LOOP_MEMORY_BYTES, why) == 0)
+	if (!privilege_mounts()) {
+		say(d->io, IO_INFO, "volume=%s loop front end: this daemon may not mount; `holdfast attach` does it, "
+		    "as root", d->name);
+		return;
+	}
+	if (loop_new(&d->loop, d->ring, d->volume, d->paths.mount, -1, LOOP_MEMORY_BYTES, why) == 0)
 		return;
 	d->loop = NULL;
 	say(d->io, IO_WARNING, "volume=%s loop front end is off: %s; NBD and replication go on", d->name, why);
@@ -392,7 +414,7 @@ static void mount_start(struct daemon *d)
 	if (!d->mount)
 		return;
 	mount_role_changed(d->mount);
-	if (*d->config.mount && mount_at(d->mount, d->config.mount, why) < 0)
+	if (*d->config.mount && privilege_mounts() && mount_at(d->mount, d->config.mount, -1, why) < 0)
 		say(d->io, IO_WARNING, "volume=%s directory %s: is not mounted: %s; the volume goes on without; mount "
 		    "it with: holdfast mount %s %s", d->name, d->config.mount, why, d->name, d->config.mount);
 }

@@ -19,6 +19,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "auto.h"
 #include "bytes.h"
 #include "fuse_channel.h"
 #include "loop.h"
@@ -455,9 +456,10 @@ static int loop_allot(struct loop *loop, struct ring *ring, uint64_t memory_byte
 	return 0;
 }
 
-int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char *mountpoint,
+int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char *mountpoint, int fd,
 	     uint64_t memory_bytes, char why[WHY_BYTES])
 {
+	AUTO_CLOSE int mounted = fd;
 	struct io *io = ring_io(ring);
 	struct volume_status status;
 	struct loop *loop;
@@ -484,7 +486,7 @@ int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char 
 		loop_free(loop);
 		return -ENOMEM;
 	}
-	res = fuse_channel_mount(&loop->channel, loop->mountpoint, "", MS_NOSUID | MS_NODEV | MS_NOEXEC, why);
+	res = fuse_channel_mount(&loop->channel, loop->mountpoint, &fuse_mount_loop, TAKE_FD(mounted), why);
 	if (res < 0) {
 		loop_free(loop);
 		return res;

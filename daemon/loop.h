@@ -9,9 +9,9 @@
 
 struct loop;
 
-/* Mounts on directory @mountpoint (made when missing, a dead mount there is unmounted first) and serves it
- * from the ring. Buffers are allotted here: @memory_bytes, at least 16 MiB. -errno with @why. */
-MUST_CHECK int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char *mountpoint,
+/* Serves the mount on directory @mountpoint from the ring; @fd as fuse_channel_mount() says. Buffers are allotted here:
+ * @memory_bytes, at least 16 MiB. -errno with @why. */
+MUST_CHECK int loop_new(struct loop **out, struct ring *ring, struct volume *v, const char *mountpoint, int fd,
 			uint64_t memory_bytes, char why[WHY_BYTES]);
 void loop_role_changed(struct loop *loop);
 /* How many times the file is open for writing now (a loop device holds it once). */

@@ -13,19 +13,19 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#include "auto.h"
 #include "bytes.h"
+#include "privilege.h"
 
 enum { PATIENCE_SECONDS = 10 };		/* then programs lose what is mapped and not written */
 enum { EPOCH_MINOR = 44 };		/* the first kernel protocol 7.x with epochs of names */
-
-static const char mount_options[] = ",default_permissions,allow_other";
-static const unsigned long mount_flags = 0;
 
 /* ---- the kernel's view ---- */
 
 static void op_init(void *context, struct fuse_conn_info *conn)
 {
 	struct mount *m = context;
+	bool epochs;
 
 	conn->max_write = conn->max_read = FUSE_DATA_BYTES;
 	conn->max_readahead = FUSE_DATA_BYTES;
@@ -41,7 +41,10 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 				       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
 				       FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT);
-	invalidator_epochs(&m->invalidator, conn->proto_major == 7 && conn->proto_minor >= EPOCH_MINOR);
+	epochs = conn->proto_major == 7 && conn->proto_minor >= EPOCH_MINOR;
+	invalidator_epochs(&m->invalidator, epochs);
+	/* Without epochs it takes a remount to make the kernel forget every name. */
+	m->names_seconds = epochs || privilege_mounts() ? mount_cache_seconds : 0;
 }
 
 static void op_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t lookups)
@@ -273,8 +276,9 @@ const char *mount_directory(const struct mount *m)
 	return m->place == PLACE_MOUNTED ? m->directory : "";
 }
 
-int mount_at(struct mount *m, const char *directory, char why[WHY_BYTES])
+int mount_at(struct mount *m, const char *directory, int fd, char why[WHY_BYTES])
 {
+	AUTO_CLOSE int mounted = fd;
 	int res;
 
 	if (m->place != PLACE_NONE || m->stopping) {
@@ -287,12 +291,13 @@ int mount_at(struct mount *m, const char *directory, char why[WHY_BYTES])
 		return -EINVAL;
 	}
 	strcpy(m->directory, directory);
-	res = fuse_channel_mount(&m->channel, m->directory, mount_options, mount_flags, why);
+	res = fuse_channel_mount(&m->channel, m->directory, &fuse_mount_directory, TAKE_FD(mounted), why);
 	if (res < 0) {
 		m->directory[0] = 0;
 		return res;
 	}
-	res = invalidator_start(&m->invalidator, m->channel.session, m->directory, mount_flags, mount_left, m);
+	res = invalidator_start(&m->invalidator, m->channel.session, m->directory,
+				fuse_mount_directory.flags, mount_left, m);
 	if (res < 0) {
 		snprintf(why, WHY_BYTES, "there is no thread for the kernel's caches: %s", strerror(-res));
 		(void)umount2(m->directory, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);

@@ -19,9 +19,9 @@ void mount_role_changed(struct mount *m);
 /* volume_on_applied()'s listener. */
 void mount_applied(void *mount, const void *annotation, uint32_t len, uint64_t lsn);
 
-/* Mounts on @directory, an absolute path without links, made when it is missing. -EALREADY; -EBUSY; -errno with @why.
- * */
-MUST_CHECK int mount_at(struct mount *m, const char *directory, char why[WHY_BYTES]);
+/* Serves @directory, an absolute path without links; @fd as fuse_channel_mount() says. -EALREADY; -EBUSY; -errno; with
+ * @why. */
+MUST_CHECK int mount_at(struct mount *m, const char *directory, int fd, char why[WHY_BYTES]);
 /* Unmounts; call->done() later, with -EBUSY while programs use it, unless call->force: then they get errors from now
  * on. Errors, and then there is no done(): -ENOENT: it is not mounted; -EALREADY; with call->why. */
 MUST_CHECK int mount_leave(struct mount *m, struct volume_call *call);

@@ -14,7 +14,7 @@
 void mount_op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
 	struct mount_request *r = request_begin(fuse, REQUEST_READS);
-	struct fuse_entry_param nothing = { .entry_timeout = mount_cache_seconds };
+	struct fuse_entry_param nothing = { 0 };
 	struct caller caller;
 	int error;
 
@@ -28,6 +28,7 @@ void mount_op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 		return;
 	}
 	/* The directory is there, the name is not: that too is worth remembering. */
+	nothing.entry_timeout = r->m->names_seconds;
 	fuse_reply_entry(r->fuse, &nothing);
 	request_give(r);
 }
@@ -283,7 +284,7 @@ static bool listing_take(void *context, const struct directory_entry *e)
 	bool dots = e->name[0] == '.' && (e->name_len == 1 || (e->name_len == 2 && e->name[1] == '.'));
 
 	if (l->plus) {
-		struct fuse_entry_param entry = mount_entry(&e->attributes);
+		struct fuse_entry_param entry = mount_entry(l->request->m, &e->attributes);
 
 		if (dots)
 			entry = (struct fuse_entry_param){ 0 };

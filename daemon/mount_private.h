@@ -102,6 +102,7 @@ struct mount {
 	struct mount_request *again;	/* whose message is being taken apart anew */
 	struct io_op work;
 	uint32_t groups[GROUPS_MAX];
+	double names_seconds;		/* that the kernel may know a name */
 	struct mount_cached *cached;	/* CACHED_SLOTS, by inode */
 	uint64_t cache_epoch;		/* counts the times that everything was dropped */
 
@@ -139,7 +140,7 @@ void requests_refuse(struct mount *m);
 void mount_work(struct io_op *op, int64_t result);
 void mount_work_soon(struct mount *m);
 struct stat mount_stat(const struct attributes *a);
-struct fuse_entry_param mount_entry(const struct attributes *a);
+struct fuse_entry_param mount_entry(const struct mount *m, const struct attributes *a);
 
 /* ---- mount.c ---- */
 

@@ -31,11 +31,11 @@ struct stat mount_stat(const struct attributes *a)
 	};
 }
 
-struct fuse_entry_param mount_entry(const struct attributes *a)
+struct fuse_entry_param mount_entry(const struct mount *m, const struct attributes *a)
 {
 	return (struct fuse_entry_param){ .ino = a->ino, .generation = a->generation, .attr = mount_stat(a),
 					  .attr_timeout = mount_cache_seconds,
-					  .entry_timeout = mount_cache_seconds };
+					  .entry_timeout = m->names_seconds };
 }
 
 /* ---- the slot ---- */
@@ -122,7 +122,7 @@ void request_give(struct mount_request *r)
 
 static int reply(struct mount_request *r)
 {
-	struct fuse_entry_param entry = mount_entry(&r->attributes);
+	struct fuse_entry_param entry = mount_entry(r->m, &r->attributes);
 
 	switch (r->answer) {
 	case ANSWER_ENTRY: return fuse_reply_entry(r->fuse, &entry);

@@ -33,6 +33,10 @@ void ring_file_remove(struct ring *ring, int file);
 /* Who is at the other end of a connected unix socket. -EOPNOTSUPP for TCP, -EBADF. */
 MUST_CHECK int ring_socket_peer_uid(struct ring *ring, int socket, uid_t *uid);
 
+/* What has come on a unix socket, without waiting: IO_POLL says when. Bytes, 0 when the other side has closed, -EAGAIN,
+ * other -errno. *fd: a file descriptor that came with them, the caller's; -1: none. More than one are closed. */
+MUST_CHECK ssize_t ring_socket_receive(struct ring *ring, int socket, void *bytes, size_t len, int *fd);
+
 /* Submits, waits, completes; returns when ring_stop() was called by some done(). */
 void ring_run(struct ring *ring);
 void ring_stop(struct ring *ring);

@@ -276,3 +276,36 @@ int ring_socket_peer_uid(struct ring *ring, int socket, uid_t *uid)
 	*uid = peer.uid;
 	return 0;
 }
+
+ssize_t ring_socket_receive(struct ring *ring, int socket, void *bytes, size_t len, int *fd)
+{
+	struct ring_file *file = ring_file_find(ring, socket);
+	union { struct cmsghdr header; uint8_t bytes[CMSG_SPACE(4 * sizeof(int))]; } control;
+	struct iovec part = { bytes, len };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = sizeof control };
+	ssize_t res;
+
+	*fd = -1;
+	if (!file)
+		return -EBADF;
+	do
+		res = recvmsg(file->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (res < 0 && errno == EINTR);
+	if (res < 0)
+		return -errno;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+			int one;
+
+			memcpy(&one, CMSG_DATA(c) + at, sizeof one);
+			if (*fd < 0)
+				*fd = one;
+			else
+				close(one);
+		}
+	}
+	return res;
+}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Facts about daemon/control.c and daemon/status_json.c: the real ring and real sockets, a volume that is only
  * its answers. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -39,6 +41,7 @@ struct fake {
 	struct io *io;
 	struct control *control;
 	char dir[64], address[ADDRESS_BYTES], mounted[64];
+	char file_said[16];		/* what is in the file that the last mount or loop brought; "" = none */
 	enum volume_role role;
 	unsigned writers, calls, downs;
 	enum control_call called;
@@ -132,9 +135,27 @@ static const char *fake_mounted(void *context)
 	return ((struct fake *)context)->mounted;
 }
 
-static int fake_mount(void *context, const char *directory, char why[WHY_BYTES])
+static void fake_file(struct fake *f, int fd)
+{
+	memset(f->file_said, 0, sizeof f->file_said);
+	if (fd < 0)
+		return;
+	assert_true(pread(fd, f->file_said, sizeof f->file_said - 1, 0) > 0);
+	close(fd);
+}
+
+static int fake_loop_serve(void *context, int fd, char why[WHY_BYTES])
+{
+	*why = 0;
+	fake_file(context, fd);
+	return 0;
+}
+
+static int fake_mount(void *context, const char *directory, int fd, char why[WHY_BYTES])
 {
 	struct fake *f = context;
+
+	fake_file(f, fd);
 
 	if (f->mounted[0]) {
 		strcpy(why, "is mounted already, says a test");
@@ -177,7 +198,8 @@ static int setup(void **state)
 		.volume = (struct volume *)(void *)f, .status = fake_status, .context = f,
 		.calls = { fake_promote, fake_demote, fake_failover, fake_switchover, fake_reconnect, fake_resolve,
 			   fake_verify, fake_drop },
-		.writers = fake_writers, .loop_offered = fake_loop_offered, .down = fake_down,
+		.writers = fake_writers, .loop_offered = fake_loop_offered, .loop_serve = fake_loop_serve,
+		.down = fake_down,
 		.mount_file = "/run/holdfast/db0/volume",
 		.mounted = fake_mounted, .mount = fake_mount, .umount = fake_umount,
 	};
@@ -237,6 +259,39 @@ static int dial(const struct fake *f)
 static void say_bytes(int fd, const void *bytes, size_t len)
 {
 	assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+/* @said[i] is in a file whose descriptor goes with @bytes. */
+static void say_with_files(int fd, const char *bytes, unsigned count, const char *const said[])
+{
+	union { struct cmsghdr header; char bytes[CMSG_SPACE(8 * sizeof(int))]; } control = {
+		.header = { .cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET,
+			    .cmsg_type = SCM_RIGHTS },
+	};
+	struct iovec part = { (char *)bytes, strlen(bytes) };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	int files[8];
+
+	for (unsigned i = 0; i < count; i++) {
+		files[i] = memfd_create("said", MFD_CLOEXEC);
+		assert_int_equal(write(files[i], said[i], strlen(said[i])), (ssize_t)strlen(said[i]));
+	}
+	memcpy(CMSG_DATA(&control.header), files, count * sizeof(int));
+	assert_int_equal(sendmsg(fd, &message, MSG_NOSIGNAL), (ssize_t)strlen(bytes));
+	for (unsigned i = 0; i < count; i++)
+		close(files[i]);
+}
+
+static unsigned files_open(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
 }
 
 /* One answer, or NULL when the connection has ended. */
@@ -324,6 +379,57 @@ static void control_answers_status(void **state)
 		json_decref(answer);
 	}
 	close(fd);
+}
+
+static void control_takes_the_file_that_comes_with_a_line(void **state)
+{
+	static const char mount[] = "{\"verb\":\"mount\",\"directory\":\"/srv/photos\"}\n";
+	struct fake *f = *state;
+	int fd = dial(f);
+
+	say_with_files(fd, mount, 1, (const char *[]){ "one" });
+	json_decref(hear(f, fd));
+	assert_string_equal(f->file_said, "one");
+	assert_done(f, fd, "{\"verb\":\"umount\"}\n");
+	/* With the first part of it, and the rest alone. */
+	say_with_files(fd, "{\"verb\":", 1, (const char *[]){ "two" });
+	serve(f, 20);
+	assert_done(f, fd, "\"loop\"}\n");
+	assert_string_equal(f->file_said, "two");
+	/* It was of that line only. */
+	assert_refused(f, fd, "{\"verb\":\"loop\"}\n", "EINVAL");
+	assert_done(f, fd, mount);
+	assert_string_equal(f->file_said, "");
+	close(fd);
+}
+
+static void control_keeps_no_file_that_nobody_asked_for(void **state)
+{
+	const char *said[8] = { "1", "2", "3", "4", "5", "6", "7", "8" };
+	struct fake *f = *state;
+	int fd = dial(f);
+	unsigned before;
+
+	assert_done(f, fd, "{\"verb\":\"status\"}\n");
+	before = files_open();
+	for (unsigned i = 0; i < 20; i++) {
+		say_with_files(fd, "{\"verb\":\"status\"}\n", 1 + i % 8, said);
+		json_decref(hear(f, fd));
+	}
+	assert_int_equal(files_open(), before);
+	/* Several with the parts of one line: the last one counts. */
+	for (unsigned i = 0; i < 8; i++) {
+		say_with_files(fd, " ", 1, &said[i]);
+		serve(f, 5);
+	}
+	assert_done(f, fd, "{\"verb\":\"loop\"}\n");
+	assert_string_equal(f->file_said, "8");
+	assert_int_equal(files_open(), before);
+	/* And when the connection ends before the line does. */
+	say_with_files(fd, "{", 3, said);
+	close(fd);
+	serve(f, 50);
+	assert_int_equal(files_open(), before - 2);
 }
 
 static void control_mounts_and_unmounts_and_status_says_where(void **state)
@@ -672,6 +778,8 @@ static void status_json_names_the_failure(void **state)
 
 static const struct CMUnitTest tests[] = {
 	FACT(control_answers_status),
+	FACT(control_takes_the_file_that_comes_with_a_line),
+	FACT(control_keeps_no_file_that_nobody_asked_for),
 	FACT(control_mounts_and_unmounts_and_status_says_where),
 	FACT(control_status_tells_of_resync_divergences_and_verify),
 	FACT(control_answers_attach_info),
