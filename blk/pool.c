@@ -217,6 +217,7 @@ static void load_over(struct pool_load *loaded, bool good)
 	loaded->mending = false;
 	pool->loading_count--;
 	page->state = PAGE_CLEAN;
+	page->stamp = ++pool->stamps;
 	page->lsn_first = page->lsn_last = 0;
 	pool->clean_count++;
 	list_append(&pool->clean, &page->link);
@@ -376,6 +377,7 @@ static void page_dirty(struct pool *pool, struct page *page, uint64_t lsn, uint6
 		pool->dirty_count++;
 	}
 	page->lsn_last = max_u64(page->lsn_last, lsn_end);	/* it may be ahead: see fetch.h */
+	page->stamp = ++pool->stamps;
 }
 
 /* The page of @block to be changed by this record; new ones that are not written whole start as zeros. */

@@ -24,6 +24,7 @@ struct page {
 	uint64_t lsn_first;	/* of the oldest record in it that no destage has copied; dirty only */
 	uint64_t lsn_last;	/* end of the newest record in it */
 	uint64_t order;		/* of its entry into the dirty list */
+	uint64_t stamp;		/* another one whenever its bytes may be others; never 0, never used twice */
 	uint8_t *data;
 	struct page *hash_next;
 	struct list link;	/* free, clean (LRU) or dirty list */
@@ -51,6 +52,7 @@ struct pool {
 	const struct geometry *geometry;
 	uint64_t page_count, dirty_count, free_count, loading_count;
 	uint64_t order;			/* entries into the dirty list so far */
+	uint64_t stamps;		/* given so far */
 	uint64_t clean_count;		/* of those that may be given up: without `writing` */
 	struct page *pages;
 	uint8_t *data;

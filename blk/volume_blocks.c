@@ -130,6 +130,14 @@ static int blocks_read(struct blocks *blocks, uint64_t block, const uint8_t **pa
 	return 0;
 }
 
+static uint64_t blocks_stamp(struct blocks *blocks, uint64_t block)
+{
+	struct volume *v = of(blocks)->volume;
+	const struct page *found = resync_running(v) ? NULL : pool_find(&v->pool, block);
+
+	return found && found->state != PAGE_LOADING ? found->stamp : 0;
+}
+
 /* ---- changing ---- */
 
 static int may_change(const struct volume *v)
@@ -387,7 +395,8 @@ int volume_blocks_new(struct volume *v)
 	b->volume = v;
 	b->blocks = (struct blocks){
 		.count = v->geometry.volume_bytes / BLOCK_BYTES, .write_max = record_bytes_max(&v->geometry) / 2,
-		.read = blocks_read, .change = blocks_change, .fresh = blocks_fresh, .write = blocks_write,
+		.read = blocks_read, .stamp = blocks_stamp,
+		.change = blocks_change, .fresh = blocks_fresh, .write = blocks_write,
 		.discard = blocks_discard, .commit = blocks_commit, .abort = blocks_abort,
 	};
 	for (unsigned i = 0; i < BLOCKS_CHANGES_MAX; i++)

@@ -75,10 +75,18 @@ static uint64_t fingerprint(const struct transaction *t, enum block_kind kind, c
 	return XXH3_64bits_withSeed(page, BLOCK_BYTES, t->fingerprint_seed + kind);
 }
 
-static void transaction_mark(struct transaction *t, uint64_t block, enum block_kind kind, const uint8_t *page)
+/* The block as it is now, as this kind; 0: the blocks do not know. */
+static uint64_t stamp_of(const struct transaction *t, uint64_t block, enum block_kind kind)
 {
-	t->marks[scatter(block) % TRANSACTION_MARKS] =
-		(struct transaction_mark){ block, fingerprint(t, kind, page) };
+	_Static_assert(BLOCK_KINDS <= 8, "a kind has three bits");
+	uint64_t stamp = t->blocks->stamp ? t->blocks->stamp(t->blocks, block) : 0;
+
+	return stamp ? stamp << 3 | kind : 0;
+}
+
+static void transaction_mark(struct transaction *t, uint64_t block, uint64_t stamp, uint64_t print)
+{
+	t->marks[scatter(block) % TRANSACTION_MARKS] = (struct transaction_mark){ block, stamp, print };
 }
 
 static const char *judge(const struct transaction *t, uint64_t block, enum block_kind kind, const uint8_t *page)
@@ -108,15 +116,19 @@ static const char *judge(const struct transaction *t, uint64_t block, enum block
 static int transaction_judge(struct transaction *t, uint64_t block, enum block_kind kind, const uint8_t *page)
 {
 	const struct transaction_mark *mark = &t->marks[scatter(block) % TRANSACTION_MARKS];
+	uint64_t stamp = stamp_of(t, block, kind), print;
 	const char *what;
 
-	if (mark->block == block && mark->fingerprint == fingerprint(t, kind, page))
+	if (stamp && mark->block == block && mark->stamp == stamp)
 		return 0;
-	t->checks++;
-	what = judge(t, block, kind, page);
-	if (what)
-		return transaction_damaged(t, block, what);
-	transaction_mark(t, block, kind, page);
+	print = fingerprint(t, kind, page);
+	if (mark->block != block || mark->fingerprint != print) {
+		t->checks++;
+		what = judge(t, block, kind, page);
+		if (what)
+			return transaction_damaged(t, block, what);
+	}
+	transaction_mark(t, block, stamp, print);
 	return 0;
 }
 
@@ -379,9 +391,16 @@ int transaction_commit(struct transaction *t, const void *annotation, uint32_t l
 		if (slot->kind == BLOCK_KINDS)
 			continue;
 		block_seal(slot->page, slot->kind == BLOCK_SUPERBLOCK ? 0 : t->seed);
-		transaction_mark(t, slot->block, slot->kind, slot->page);
+		if (!t->blocks->stamp)
+			transaction_mark(t, slot->block, 0, fingerprint(t, slot->kind, slot->page));
 	}
 	error = t->blocks->commit(t->blocks, annotation, len, lsn);
+	for (uint32_t i = 0; !error && t->blocks->stamp && i < t->changes; i++) {
+		struct transaction_seen *slot = &t->seen[t->changed[i]];
+
+		if (slot->kind != BLOCK_KINDS)
+			transaction_mark(t, slot->block, stamp_of(t, slot->block, slot->kind), 0);
+	}
 	transaction_turn(t);
 	return error;
 }

@@ -2,8 +2,9 @@
 /* A transaction on the blocks, as the filesystem makes it: what is read of metadata is checked before anybody sees it,
  * what is changed of it is sealed (checksum) once, at the end.
  *
- * What was checked is remembered by a fingerprint of its bytes, in a table of bounded size, so that a page is judged
- * again only when it is not what it was. A page that was seen in this transaction is not even looked at again.
+ * What was checked is remembered, in a table of bounded size, by the stamp that the blocks gave it, or by a fingerprint
+ * of its bytes where there is none or another one: so a page is judged again only when it is not what it was. A page
+ * that was seen in this transaction is not even looked at again.
  *
  * Two uses of one block in one transaction (a page and a run, data and a node) are damage, not a bug of ours: only
  * extents that overlap bring them about.
@@ -22,7 +23,7 @@
 enum {
 	TRANSACTION_SEEN = 1024,	/* slots; open addressing, power of two */
 	TRANSACTION_READS_MAX = 512,	/* pages read that are remembered; what is beyond is checked at each read */
-	TRANSACTION_MARKS = 16384,	/* fingerprints: 64 MiB of metadata, 256 KiB of memory */
+	TRANSACTION_MARKS = 16384,	/* fingerprints: 64 MiB of metadata, 384 KiB of memory */
 };
 
 /* The last damage met. Survives an abort; the next one takes its place. */
@@ -40,7 +41,8 @@ struct transaction_seen {
 	bool changed;
 };
 
-struct transaction_mark { uint64_t block, fingerprint; };
+/* Of a block that was found good, by its kind: the stamp that it had then, and a fingerprint of its bytes. 0: none. */
+struct transaction_mark { uint64_t block, stamp, fingerprint; };
 struct transaction_run { uint64_t block, count; };
 
 struct transaction {

@@ -36,10 +36,13 @@ struct blocks {
 	/* *page: BLOCK_BYTES of the block as this transaction has it, until its end. -EAGAIN; -EIO: the block cannot
 	 * be read; -ERANGE: there is no such block, which is a damaged filesystem's word. */
 	int (*read)(struct blocks *blocks, uint64_t block, const uint8_t **page);
-	/* The same, to be changed in place. What differs at commit() goes into the log, to the byte; ranges that
-	 * are near each other as one. Also -EROFS; -E2BIG: more than BLOCKS_CHANGES_MAX. */
+	/* Of a block that this transaction read and did not change: another number whenever its bytes may have become
+	 * others. 0: not known. NULL: never known. */
+	uint64_t (*stamp)(struct blocks *blocks, uint64_t block);
+	/* What read() gives, to be changed in place. What differs at commit() goes into the log, to the byte; ranges
+	 * that are near each other as one. Also -EROFS; -E2BIG: more than BLOCKS_CHANGES_MAX. */
 	int (*change)(struct blocks *blocks, uint64_t block, uint8_t **page);
-	/* The same, of a block whose content does not matter any more: zeros. It is never loaded. */
+	/* What change() gives, of a block whose content does not matter any more: zeros. It is never loaded. */
 	int (*fresh)(struct blocks *blocks, uint64_t block, uint8_t **page);
 	/* @len bytes (at least 1) at @offset of the volume become @bytes, which are the caller's and stay until the end
 	 * of the transaction. No page of change() or fresh() is in that range. Same errors; -E2BIG also over

@@ -57,7 +57,9 @@ struct model {
 	uint8_t *bytes, *next;		/* the volume after the last commit, and as the transaction would make it */
 	uint64_t *hashes;		/* of `bytes` after each commit */
 	uint64_t *lsns;
-	unsigned commits;
+	unsigned commits, stamps_same;
+	uint64_t stamps[BLOCKS];	/* of `stamped`: the blocks when they had these */
+	uint8_t *stamped;
 	uint8_t payload[BLOCK_BYTES * 3];
 };
 
@@ -89,6 +91,7 @@ static struct model *model_new(struct cluster *c)
 	m->c = c;
 	m->bytes = calloc(1, MODEL_BYTES);
 	m->next = calloc(1, MODEL_BYTES);
+	m->stamped = calloc(1, MODEL_BYTES);
 	m->hashes = calloc(COMMITS_MAX, sizeof *m->hashes);
 	m->lsns = calloc(COMMITS_MAX, sizeof *m->lsns);
 	model_note(m, 0);
@@ -99,6 +102,7 @@ static void model_free(struct model *m)
 {
 	free(m->bytes);
 	free(m->next);
+	free(m->stamped);
 	free(m->hashes);
 	free(m->lsns);
 	free(m);
@@ -173,6 +177,27 @@ static int transaction(struct model *m, struct blocks *blocks, struct world *w)
 	return world_random_below(w, 10) ? 0 : -ECANCELED;
 }
 
+/* A block that has the stamp that it had has the bytes that it had. */
+static void stamps_check(struct model *m, struct blocks *blocks)
+{
+	for (uint64_t block = 0; block < BLOCKS; block++) {
+		uint8_t *was = m->stamped + block * BLOCK_BYTES;
+		const uint8_t *page;
+		uint64_t stamp;
+
+		if (blocks->read(blocks, block, &page))
+			continue;
+		stamp = blocks->stamp(blocks, block);
+		if (stamp && stamp == m->stamps[block]) {
+			assert_memory_equal(page, was, BLOCK_BYTES);
+			m->stamps_same++;
+		}
+		m->stamps[block] = stamp;
+		memcpy(was, page, BLOCK_BYTES);
+	}
+	blocks->abort(blocks);
+}
+
 static void transact(struct model *m, struct world *w)
 {
 	struct blocks *blocks = blocks_of(m->c, 0);
@@ -195,6 +220,7 @@ static void transact(struct model *m, struct world *w)
 	}
 	memcpy(m->bytes, m->next, MODEL_BYTES);
 	model_note(m, lsn);
+	stamps_check(m, blocks);
 }
 
 static void model_check(struct model *m, unsigned node)
@@ -257,8 +283,10 @@ static void a_transaction_is_there_whole_or_not_at_all_after_any_crash(void **st
 			cluster_run_for(c, 2 * SECONDS);
 			assert_int_equal(cluster_call(c, 0, CLUSTER_PROMOTE, false, 0, 10 * SECONDS), 0);
 			model_find(m, durable);
+			memset(m->stamps, 0, sizeof m->stamps);
 			fell_back += m->commits < before;
 		}
+		assert_true(m->stamps_same > 0);
 		model_free(m);
 		cluster_free(c);
 	}
