@@ -122,6 +122,13 @@ static void journal_wrote(struct io_op *op, int64_t result)
 	journal_kick(j);
 }
 
+static unsigned write_flags(const struct journal *j, uint64_t len)
+{
+	if (j->write_durable)
+		return IO_DURABLE;
+	return j->cached && len <= JOURNAL_CACHED_MAX ? IO_CACHED : 0;
+}
+
 void journal_kick(struct journal *j)
 {
 	struct log *log = j->log;
@@ -141,7 +148,7 @@ void journal_kick(struct journal *j)
 	CHECK(j->write_next <= j->write_goal && j->write_next <= journal_limit(j));
 	j->write_durable = j->want_durable > from && j->durable == from && j->write_next == j->write_goal;
 	j->write_op = (struct io_op){
-		.kind = IO_WRITE, .file = j->file, .flags = j->write_durable ? IO_DURABLE : 0,
+		.kind = IO_WRITE, .file = j->file, .flags = write_flags(j, run_end - from),
 		.offset = journal_place(j->geometry, from), .len = run_end - from,
 		.data = log_at(log, from), .done = journal_wrote,
 	};

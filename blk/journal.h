@@ -8,6 +8,10 @@
  * with IO_DURABLE when all before it is durable, and followed by a sync when not: a device may make a durable
  * write durable alone.
  *
+ * With `cached` small writes that nobody wants durable yet are done as soon as the kernel has them, and reach the disk
+ * with the next sync, or when there are many: programs that work on a directory wait for each write by itself, and none
+ * of them asks for the disk before it asks for a sync.
+ *
  * Failure: the first failed write or sync is final. The volume stops acknowledging; nothing is tried again,
  * because after a failed sync nobody knows what the device has kept.
  */
@@ -18,6 +22,7 @@
 #include "log.h"
 
 enum { JOURNAL_MAGIC = 0x4a464c48 /* "HLFJ" */, JOURNAL_VERSION = 1 };
+enum { JOURNAL_CACHED_MAX = 64 << 10 };	/* copied in 10 us; larger writes are worth a trip to the disk */
 
 struct journal_header {
 	le32 magic;
@@ -47,6 +52,7 @@ struct journal {
 
 	struct io_op write_op, sync_op;
 	uint64_t write_next, sync_end;
+	bool cached;			/* small writes may stay in the kernel's cache until a sync (IO_CACHED) */
 	uint64_t write_goal;		/* LSN: where `written` moves to: what was closed when the first write behind it
 					 * began, or the segment's end */
 	bool write_durable;

@@ -124,6 +124,7 @@ int volume_new(struct volume **out, struct io *io, const struct volume_config *c
 	list_init(&v->finished);
 	list_init(&v->answered);
 	journal_init(&v->journal, io, config->journal, &v->geometry, &v->log, volume_journal_moved);
+	v->journal.cached = config->filesystem;
 	snprintf(why, WHY_BYTES, "memory: not enough for what `memory =` asks");
 	result = allot(v, why);
 	if (result) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The real struct io on io_uring. One turn of the loop, which is one system call:
+/* The real struct io on io_uring. One turn of the loop, which is one system call at most:
  *
  *	ring_fill()	what was submitted since the last turn goes to the kernel's queue, as much as fits
- *	ring_enter()	and is entered; we wait there for a completion or for the earliest timer
+ *	ring_enter()	and is entered, unless we have something to do that needs no kernel; we wait there for a
+ *			completion or for the earliest timer
  *	ring_reap()	every completion there is: its op goes on (a short read, a short send) or is done
  *	ring_ended()	ops that ended without the kernel: errors of submit, cancelled ones, IO_MAP
  *	ring_expire()	timers whose time has come
@@ -28,7 +29,7 @@
 #include "ring_parts.h"
 #include "say.h"
 
-enum { DIRECT_BYTES = 512, REAP_BATCH = 64 };
+enum { DIRECT_BYTES = 512, REAP_BATCH = 64, PASSES_MAX = 8 };
 enum { FILE_BITS = 9, GENERATION_MASK = (1 << 22) - 1 };
 _Static_assert(1 << FILE_BITS == RING_FILES_MAX, "a file id is generation and index");
 
@@ -68,7 +69,7 @@ int ring_file_add(struct ring *ring, int fd)
 	if (file == ring->files + RING_FILES_MAX)
 		return -ENFILE;
 	*file = (struct ring_file){ .fd = fd, .generation = file->generation,
-				    .direct = flags & O_DIRECT, .device = S_ISBLK(st.st_mode) };
+				    .direct = flags & O_DIRECT, .device = S_ISBLK(st.st_mode), .cached_fd = -1 };
 	list_init(&file->attached);
 	file_register(ring, file, fd);
 	return ring_file_id(ring, file);
@@ -81,6 +82,8 @@ void ring_file_release(struct ring *ring, struct ring_file *file)
 		(void)!unlink(((struct sockaddr_un *)&file->address)->sun_path);
 	file_register(ring, file, -1);
 	close(file->fd);
+	if (file->cached_fd >= 0)
+		close(file->cached_fd);
 	file->fd = -1;
 	file->generation++;
 }
@@ -184,12 +187,14 @@ static int64_t map_answer(struct ring_file *file, struct io_op *op)
 }
 
 /* What needs no kernel queue has its result at once; false: it goes to the queue. */
-static bool submit_ends(struct ring_file *file, struct io_op *op, int64_t *result)
+static bool submit_ends(struct ring *ring, struct ring_file *file, struct io_op *op, int64_t *result)
 {
 	if (op->kind == IO_MAP) {
 		*result = map_answer(file, op);
 		return true;
 	}
+	if (ring_write_cached(ring, file, op, result))
+		return true;
 	if (op->len > 0 || op->kind == IO_SYNC || op->kind == IO_ACCEPT || op->kind == IO_POLL)
 		return false;
 	*result = op->kind == IO_RECV ? -EINVAL : 0;	/* 0 would say that the other side has closed */
@@ -206,7 +211,7 @@ static void submit_on_file(struct ring *ring, struct io_op *op)
 		return;
 	}
 	ring_op_attach(ring, op, file);
-	if (submit_ends(file, op, &result)) {
+	if (submit_ends(ring, file, op, &result)) {
 		ring_op_end(ring, op, result);
 	} else if (op->kind == IO_SEND && file->sending) {
 		ring_op(op)->stage = OP_BEHIND;
@@ -391,6 +396,20 @@ static void ring_fill(struct ring *ring)
 	}
 }
 
+/* A turn in which only we have something to do needs no system call; but the kernel has its turn, too. */
+static bool ring_passes(struct ring *ring)
+{
+	bool ours = !list_empty(&ring->ended) || !list_empty(&ring->soon);
+
+	if (!ours || io_uring_sq_ready(&ring->uring) || !list_empty(&ring->queued) || !list_empty(&ring->cancels) ||
+	    ring->passed == PASSES_MAX) {
+		ring->passed = 0;
+		return false;
+	}
+	ring->passed++;
+	return true;
+}
+
 static void ring_enter(struct ring *ring)
 {
 	bool busy = !list_empty(&ring->queued) || !list_empty(&ring->cancels) || !list_empty(&ring->ended) ||
@@ -565,7 +584,8 @@ void ring_run(struct ring *ring)
 	ring->stopped = false;
 	while (!ring->stopped) {
 		ring_fill(ring);
-		ring_enter(ring);
+		if (!ring_passes(ring))
+			ring_enter(ring);
 		ring_reap(ring);
 		ring_ended(ring);
 		ring_expire(ring);

@@ -2,6 +2,7 @@
 /* What the stages of the ring share; private to ring*.c.
  *
  *	ring.c		the loop: queue, enter, complete; and the disk ops
+ *	ring_cached.c	writes that the kernel's cache takes
  *	ring_socket.c	addresses, listen, dial, accept
  *	ring_memory.c	memory that ops point into, registered with the kernel where it lets us
  *	ring_timer.c	the heap of timers
@@ -70,6 +71,9 @@ struct ring_file {
 	struct io_op *sending;		/* the one send that the kernel has */
 	bool socket, closing, direct, device;
 	bool no_punch, no_zero;		/* the filesystem said so once */
+	bool no_cache;			/* it cannot be opened once more */
+	int cached_fd;			/* the same file without O_DIRECT, from its first IO_CACHED on; -1 */
+	uint64_t cached_from;		/* what was left to the kernel behind this it has not been asked to write */
 	struct sockaddr_storage address;	/* of a dial, while the kernel reads it; of a listening unix socket */
 	socklen_t address_len;
 	bool unlink;			/* address names a socket file that is ours */
@@ -90,6 +94,7 @@ struct ring {
 	bool buffers_registered;	/* the kernel has a table, and has not refused a buffer yet */
 
 	struct list queued, cancels, ended, soon;
+	unsigned passed;		/* turns since the kernel was last asked */
 	unsigned owed;			/* disk ops, sends and dials in flight: they may not be dropped */
 
 	struct io_op *timers[RING_TIMERS_MAX];	/* binary heap, the earliest first */
@@ -112,6 +117,11 @@ void ring_file_release(struct ring *ring, struct ring_file *file);
 /* The op has its result; done() runs later in the loop. */
 void ring_op_end(struct ring *ring, struct io_op *op, int64_t result);
 void ring_op_attach(struct ring *ring, struct io_op *op, struct ring_file *file);
+
+/* ---- ring_cached.c ---- */
+
+/* An IO_CACHED that is done, all of it, with its result; false: it goes to the queue. */
+bool ring_write_cached(struct ring *ring, struct ring_file *file, struct io_op *op, int64_t *result);
 
 /* ---- ring_socket.c ---- */
 

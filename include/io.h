@@ -23,7 +23,9 @@ enum io_kind {
 	 * block: 512 or 4096. Results are 0 or more bytes, or -errno. */
 	IO_READ,	/* result: bytes read; fewer than len only at the end of the file */
 	IO_WRITE,	/* result: len. A failed write may have written any part. With IO_DURABLE these
-			 * bytes (and no others: the device may use FUA) survive loss of power. */
+			 * bytes (and no others: the device may use FUA) survive loss of power. With IO_CACHED they
+			 * may be left to the kernel, which has them sooner than the disk: complete means, as always,
+			 * that they survive this process. For small writes; the wait for memory is the caller's. */
 	IO_SYNC,	/* result: 0. What was *complete* when this was submitted survives loss of power.
 			 * After an error nothing is known of any write since the last good sync. */
 	IO_PUNCH,	/* result: 0. The range (len may be large) reads as zeros and gives its space back. */
@@ -45,7 +47,7 @@ enum io_kind {
 	IO_KINDS
 };
 
-enum { IO_DURABLE = 1 };	/* io_op.flags, of IO_WRITE */
+enum { IO_DURABLE = 1, IO_CACHED = 2 };	/* io_op.flags, of IO_WRITE; one of them at most */
 
 struct io_op {
 	enum io_kind kind;

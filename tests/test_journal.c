@@ -147,6 +147,38 @@ static void journal_commits_many_records_with_one_write_in_flight(void **state)
 	rig_free(r);
 }
 
+/* Small, and nobody waits for its durability: the kernel may keep it. A sync covers it as any other write. */
+static void journal_leaves_to_the_kernel_only_what_is_small_and_not_to_be_durable(void **state)
+{
+	struct rig *r = rig_new(test_seed_first(1), 4096, SEGMENT * 16, 4, 2 * SEGMENT * 16);
+
+	(void)state;
+	rig_append(r, 100);
+	rig_close(r);
+	assert_int_equal(r->journal.write_op.flags, 0);		/* nobody has said that it may */
+	rig_settle(r);
+	r->journal.cached = true;
+	rig_append(r, 100);
+	rig_close(r);
+	assert_int_equal(r->journal.write_op.flags, IO_CACHED);
+	rig_settle(r);
+	rig_append(r, JOURNAL_CACHED_MAX);
+	rig_close(r);
+	assert_int_equal(r->journal.write_op.flags, 0);
+	rig_settle(r);
+	journal_want_durable(&r->journal, r->log.closed.lsn);
+	rig_settle(r);
+	assert_int_equal(r->journal.syncs, 1);
+	assert_int_equal(r->journal.durable, r->log.closed.lsn);
+	rig_append(r, 100);
+	log_close(&r->log);
+	journal_want_durable(&r->journal, r->log.closed.lsn);
+	assert_int_equal(r->journal.write_op.flags, IO_DURABLE);
+	rig_settle(r);
+	assert_int_equal(r->journal.durable, r->log.closed.lsn);
+	rig_free(r);
+}
+
 static void journal_does_not_write_what_is_not_closed(void **state)
 {
 	struct rig *r = rig_new(test_seed_first(1), 4096, SEGMENT, 4, 2 * SEGMENT);
@@ -523,6 +555,7 @@ static void cursor_says_what_the_disk_said(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(journal_commits_many_records_with_one_write_in_flight),
+	cmocka_unit_test(journal_leaves_to_the_kernel_only_what_is_small_and_not_to_be_durable),
 	cmocka_unit_test(journal_does_not_write_what_is_not_closed),
 	cmocka_unit_test(journal_durable_write_alone_is_enough_only_behind_durable_log),
 	cmocka_unit_test(journal_called_durable_survives_power_loss_at_every_op),

@@ -528,7 +528,7 @@ void disk_submit(struct machine *machine, struct io_op *op)
 		CHECK(op->len <= IO_LEN_MAX);
 		CHECK((uintptr_t)op->data % disk->block == 0);
 	}
-	CHECK(op->flags == 0 || (op->kind == IO_WRITE && op->flags == IO_DURABLE));
+	CHECK(op->flags == 0 || (op->kind == IO_WRITE && (op->flags == IO_DURABLE || op->flags == IO_CACHED)));
 	event->disk = disk;
 	event->mark = disk->sequence;
 	if (op->kind == IO_WRITE)
