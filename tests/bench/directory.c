@@ -7,7 +7,9 @@
  *	walk DIR			every name below is read and its inode asked for, as `git status` does
  *	write DIR MIB			1 MiB at a time to a new file, then fsync: MiB/s
  *	read DIR MIB			the same back, and compared
- *	sync DIR WRITERS SECONDS	each writer appends 4 KiB to a file of its own and syncs it
+ *	sync DIR WRITERS MS		each writer appends 4 KiB to a file of its own and syncs it
+ *	lag DIR OTHER COUNT		a number is written to a file of DIR, and read in OTHER, another node's mount,
+ *					until it is there
  *
  * A load forks its processes; each keeps its latencies in memory that all share. */
 #include <dirent.h>
@@ -33,7 +35,8 @@ struct load {
 	const char *what;
 	unsigned processes;
 	uint64_t room;			/* operations of one process, at most */
-	uint64_t number, seconds;	/* what the load makes of them */
+	uint64_t number, ms;		/* what the load makes of them */
+	const char *other;
 	void (*run)(const struct load *load, unsigned process, struct part *part);
 };
 
@@ -276,7 +279,7 @@ static void read_run(const struct load *load, unsigned process, struct part *par
 
 static void sync_run(const struct load *load, unsigned process, struct part *part)
 {
-	uint64_t end_ns = part->begun_ns + load->seconds * 1000000;
+	uint64_t end_ns = part->begun_ns + load->ms * 1000000;
 	static uint8_t block[BLOCK];
 	int fd;
 
@@ -295,12 +298,40 @@ static void sync_run(const struct load *load, unsigned process, struct part *par
 	unlink(name_of("sync", process));
 }
 
+/* ---- lag --------------------------------------------------------------------------------------------- */
+
+static void lag_run(const struct load *load, unsigned process, struct part *part)
+{
+	char path[PATH_BYTES];
+	int here = open("lag", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), there = -1;
+
+	(void)process;
+	snprintf(path, sizeof path, "%s/lag", load->other);
+	for (uint64_t number = 1; number <= load->number; number++) {
+		uint64_t begun_ns = sample_now_ns(), seen = 0;
+
+		if (here < 0 || pwrite(here, &number, sizeof number, 0) != sizeof number)
+			err(1, "writing a number");
+		while (there < 0 && (there = open(path, O_RDONLY | O_CLOEXEC)) < 0 && errno == ENOENT)
+			begun_ns = sample_now_ns();	/* of the first it is the name that comes late */
+		while (there >= 0 && seen < number && pread(there, &seen, sizeof seen, 0) >= 0)
+			if (sample_now_ns() - begun_ns > 30000000000ull)
+				errx(1, "a number is not seen there after 30 s");
+		if (seen != number)
+			errx(1, "there the number is %llu and not %llu", (unsigned long long)seen,
+			     (unsigned long long)number);
+		add(load, part, begun_ns);
+		usleep((useconds_t)(number * 7919 % 5000));	/* at any moment of what goes on there */
+	}
+	unlink("lag");
+}
+
 static uint64_t argument(char **argv, int argc, int at, uint64_t most)
 {
 	uint64_t value = at < argc ? strtoull(argv[at], NULL, 10) : 0;
 
 	if (value > most || (value == 0 && at < 5))
-		errx(2, "usage: directory names|walk|write|read|sync DIR ARGS, as its head says");
+		errx(2, "usage: directory names|walk|write|read|sync|lag DIR ARGS, as its head says");
 	return value;
 }
 
@@ -323,9 +354,13 @@ int main(int argc, char **argv)
 	} else if (strcmp(what, "write") == 0 || strcmp(what, "read") == 0) {
 		load.room = load.number = argument(argv, argc, 3, 1 << 20);
 		load.run = what[0] == 'w' ? write_run : read_run;
+	} else if (strcmp(what, "lag") == 0 && argc > 3) {
+		load.other = argv[3];
+		load.room = load.number = argument(argv, argc, 4, 1 << 20);
+		load.run = lag_run;
 	} else {
 		load.processes = (unsigned)argument(argv, argc, 3, PROCESSES_MAX);
-		load.seconds = argument(argv, argc, 4, 600000);
+		load.ms = argument(argv, argc, 4, 600000);
 		load.room = 1 << 20;
 		load.run = sync_run;
 	}
