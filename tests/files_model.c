@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "files_model.h"
+#include "files_model_inside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 
 /* ---- the array of inodes ---- */
 
@@ -77,7 +76,7 @@ void model_remount(struct model *m)
 
 /* ---- who may ---- */
 
-static bool in_group(const struct caller *c, uint32_t gid)
+bool model_in_group(const struct caller *c, uint32_t gid)
 {
 	for (unsigned i = 0; i < c->group_count; i++)
 		if (c->groups[i] == gid)
@@ -85,18 +84,21 @@ static bool in_group(const struct caller *c, uint32_t gid)
 	return c->gid == gid;
 }
 
-static bool may(const struct caller *c, const struct model_inode *i, unsigned mask)
+bool model_may(const struct caller *c, const struct model_inode *i, unsigned mask)
 {
-	unsigned shift = c->uid == i->a.uid ? 6 : in_group(c, i->a.gid) ? 3 : 0;
+	unsigned shift = c->uid == i->a.uid ? 6 : model_in_group(c, i->a.gid) ? 3 : 0;
+	bool allowed;
 
 	if (c->checked)
 		return true;
 	if (c->uid == 0)
 		return S_ISDIR(i->a.mode) || !(mask & 1) || i->a.mode & 0111;
+	if (c->uid != i->a.uid && model_acl_may(c, i, mask, &allowed))
+		return allowed;
 	return (i->a.mode >> shift & mask) == mask;
 }
 
-static bool owns(const struct caller *c, const struct model_inode *i)
+bool model_owns(const struct caller *c, const struct model_inode *i)
 {
 	return c->checked || c->uid == 0 || c->uid == i->a.uid;
 }
@@ -110,7 +112,7 @@ int model_access(struct model *m, const struct caller *c, uint64_t ino, unsigned
 {
 	struct model_inode *i = model_inode(m, ino);
 
-	return !i ? -ENOENT : may(c, i, mask) ? 0 : -EACCES;
+	return !i ? -ENOENT : model_may(c, i, mask) ? 0 : -EACCES;
 }
 
 /* ---- names ---- */
@@ -139,7 +141,7 @@ static int enter(struct model *m, const struct caller *c, uint64_t parent, const
 		return -ENOENT;
 	if (!S_ISDIR(d->a.mode))
 		return -ENOTDIR;
-	if (!may(c, d, 1))
+	if (!model_may(c, d, 1))
 		return -EACCES;
 	if (!*name)
 		return -ENOENT;
@@ -172,7 +174,7 @@ static int may_add(struct model *m, const struct caller *c, uint64_t parent, con
 		return error;
 	if (is_dots(name) || model_find(m, parent, name))
 		return -EEXIST;
-	if (!may(c, model_inode(m, parent), 3))
+	if (!model_may(c, model_inode(m, parent), 3))
 		return -EACCES;
 	return model_inode(m, parent)->a.nlink ? 0 : -ENOENT;
 }
@@ -182,7 +184,7 @@ static int may_remove(struct model *m, const struct caller *c, uint64_t parent, 
 {
 	struct model_inode *d = model_inode(m, parent), *i = model_inode(m, ino);
 
-	if (!may(c, d, 3))
+	if (!model_may(c, d, 3))
 		return -EACCES;
 	if (sticky_forbids(c, d, i))
 		return -EPERM;
@@ -247,13 +249,14 @@ int model_make(struct model *m, const struct caller *c, uint64_t parent, const c
 		return -ENAMETOOLONG;
 	dir = model_inode(m, parent)->a;
 	i = add(m);
-	i->a = (struct attributes){ .ino = ino, .mode = S_ISLNK(mode) ? mode : mode & ~c->umask, .nlink = 1,
-		.uid = c->uid,
+	i->a = (struct attributes){ .ino = ino, .mode = mode, .nlink = 1, .uid = c->uid,
 		.gid = dir.mode & S_ISGID ? dir.gid : c->gid, .atime = c->now, .mtime = c->now, .ctime = c->now,
 		.btime = c->now, .rdev = S_ISCHR(mode) || S_ISBLK(mode) ? rdev : 0 };
+	if (!S_ISLNK(mode) && !model_acl_inherit(model_inode(m, parent), i))
+		i->a.mode &= ~c->umask;
 	if (dir.mode & S_ISGID && S_ISDIR(mode))
 		i->a.mode |= S_ISGID;
-	else if (!S_ISDIR(mode) && (i->a.mode & 02010) == 02010 && c->uid && !in_group(c, i->a.gid))
+	else if (!S_ISDIR(mode) && (i->a.mode & 02010) == 02010 && c->uid && !model_in_group(c, i->a.gid))
 		i->a.mode &= ~(uint32_t)S_ISGID;
 	if (target) {
 		i->target = strdup(target);
@@ -385,7 +388,7 @@ static int may_rename(struct model *m, const struct caller *c, uint64_t parent, 
 	error = may_remove(m, c, parent, ino, directory);
 	if (error)
 		return error;
-	if (!there && !may(c, model_inode(m, new_parent), 3))
+	if (!there && !model_may(c, model_inode(m, new_parent), 3))
 		return -EACCES;
 	if (!there && model_inode(m, new_parent)->a.nlink == 0)
 		return -ENOENT;
@@ -396,9 +399,9 @@ static int may_rename(struct model *m, const struct caller *c, uint64_t parent, 
 			return error;
 	}
 	if (parent != new_parent) {
-		if (directory && !may(c, model_inode(m, ino), 2))
+		if (directory && !model_may(c, model_inode(m, ino), 2))
 			return -EACCES;
-		if (exchange && S_ISDIR(model_inode(m, there)->a.mode) && !may(c, model_inode(m, there), 2))
+		if (exchange && S_ISDIR(model_inode(m, there)->a.mode) && !model_may(c, model_inode(m, there), 2))
 			return -EACCES;
 	}
 	return there && !exchange && model_inode(m, there)->name_count ? -ENOTEMPTY : 0;
@@ -459,7 +462,7 @@ int model_rename(struct model *m, const struct caller *c, uint64_t parent, const
 
 /* ---- attributes ---- */
 
-static void kill_privileges(struct model_inode *i)
+void model_kill_privileges(struct model_inode *i)
 {
 	i->a.mode &= ~(uint32_t)S_ISUID;
 	if (i->a.mode & S_IXGRP)
@@ -482,17 +485,17 @@ static int may_setattr(const struct caller *c, const struct model_inode *i, cons
 	if (set->valid & SET_UID && c->uid && !c->checked && !(c->uid == i->a.uid && set->uid == i->a.uid))
 		return -EPERM;
 	if (set->valid & SET_GID && c->uid && !c->checked &&
-	    !(c->uid == i->a.uid && (set->gid == i->a.gid || in_group(c, set->gid))))
+	    !(c->uid == i->a.uid && (set->gid == i->a.gid || model_in_group(c, set->gid))))
 		return -EPERM;
-	if (set->valid & SET_MODE && !owns(c, i))
+	if (set->valid & SET_MODE && !model_owns(c, i))
 		return -EPERM;
-	if (times && !owns(c, i) && !(touch && may(c, i, 2)))
+	if (times && !model_owns(c, i) && !(touch && model_may(c, i, 2)))
 		return touch ? -EACCES : -EPERM;
 	if (!(set->valid & SET_SIZE))
 		return 0;
 	if (!S_ISREG(i->a.mode))
 		return S_ISDIR(i->a.mode) ? -EISDIR : -EINVAL;
-	if (!(set->valid & SET_BY_HANDLE) && !may(c, i, 2))
+	if (!(set->valid & SET_BY_HANDLE) && !model_may(c, i, 2))
 		return -EACCES;
 	return set->size > 1ull << 44 ? -EFBIG : 0;
 }
@@ -510,13 +513,14 @@ int model_setattr(struct model *m, const struct caller *c, uint64_t ino, const s
 		return error;
 	gid = set->valid & SET_GID ? set->gid : i->a.gid;
 	if (((set->valid & (SET_UID | SET_GID)) && !S_ISDIR(i->a.mode)) || set->valid & SET_KILL_PRIVILEGES)
-		kill_privileges(i);
+		model_kill_privileges(i);
 	if (set->valid & SET_SIZE && c->uid && !c->checked)
-		kill_privileges(i);
+		model_kill_privileges(i);
 	if (set->valid & SET_MODE) {
 		i->a.mode = (i->a.mode & S_IFMT) | (set->mode & 07777);
-		if (c->uid && !c->checked && !in_group(c, gid))
+		if (c->uid && !c->checked && !model_in_group(c, gid))
 			i->a.mode &= ~(uint32_t)S_ISGID;
+		model_acl_chmod(i);
 	}
 	if (set->valid & SET_UID)
 		i->a.uid = set->uid;
@@ -550,11 +554,11 @@ int model_open(struct model *m, const struct caller *c, uint64_t ino, int flags)
 		return -EISDIR;
 	if (flags & O_DIRECTORY && !S_ISDIR(i->a.mode))
 		return -ENOTDIR;
-	if (!may(c, i, mask))
+	if (!model_may(c, i, mask))
 		return -EACCES;
 	if (flags & O_TRUNC && S_ISREG(i->a.mode)) {
 		if (c->uid && !c->checked)
-			kill_privileges(i);
+			model_kill_privileges(i);
 		resize(i, 0);
 		i->a.mtime = i->a.ctime = c->now;
 	}
@@ -576,7 +580,7 @@ static int regular(const struct model_inode *i)
 static void written(struct model_inode *i, const struct caller *c)
 {
 	if (c->uid && !c->checked)
-		kill_privileges(i);
+		model_kill_privileges(i);
 	i->a.mtime = i->a.ctime = c->now;
 }
 
@@ -618,92 +622,5 @@ int model_fallocate(struct model *m, const struct caller *c, uint64_t ino, int m
 	if (!keep && end > i->a.size)
 		resize(i, end);
 	written(i, c);
-	return 0;
-}
-
-/* ---- extended attributes ---- */
-
-static struct model_xattr *xattr_find(struct model_inode *i, const char *name)
-{
-	for (unsigned x = 0; x < i->xattr_count; x++)
-		if (strcmp(i->xattrs[x].name, name) == 0)
-			return &i->xattrs[x];
-	return NULL;
-}
-
-static int may_setxattr(const struct caller *c, const struct model_inode *i, const char *name)
-{
-	static const char *const spaces[] = { "user.", "trusted.", "security." };
-	bool user = strncmp(name, "user.", 5) == 0, known = false;
-
-	if (!*name || strlen(name) > 255)
-		return -ERANGE;
-	for (unsigned s = 0; s < 3; s++) {
-		if (strcmp(name, spaces[s]) == 0)
-			return -EINVAL;
-		known |= strncmp(name, spaces[s], strlen(spaces[s])) == 0;
-	}
-	if (!known)
-		return -EOPNOTSUPP;
-	if (user && !S_ISREG(i->a.mode) && !S_ISDIR(i->a.mode))
-		return -EPERM;
-	if (user && S_ISDIR(i->a.mode) && i->a.mode & S_ISVTX && !owns(c, i))
-		return -EPERM;
-	if (user)
-		return may(c, i, 2) ? 0 : -EACCES;
-	return c->uid && !c->checked ? -EPERM : 0;
-}
-
-int model_setxattr(struct model *m, const struct caller *c, uint64_t ino, const char *name, const void *value,
-		   size_t len, int flags)
-{
-	struct model_inode *i = model_inode(m, ino);
-	struct model_xattr *x;
-	int error;
-
-	if (!i)
-		return -ENOENT;
-	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
-		return -EINVAL;
-	error = may_setxattr(c, i, name);
-	if (error)
-		return error;
-	if (len > 65536)
-		return -E2BIG;
-	x = xattr_find(i, name);
-	if (x && flags & XATTR_CREATE)
-		return -EEXIST;
-	if (!x && flags & XATTR_REPLACE)
-		return -ENODATA;
-	if (!x) {
-		i->xattrs = realloc(i->xattrs, (i->xattr_count + 1) * sizeof *x);
-		x = &i->xattrs[i->xattr_count++];
-		*x = (struct model_xattr){ .value = NULL };
-		strcpy(x->name, name);
-	}
-	x->value = realloc(x->value, len + 1);
-	memcpy(x->value, value, len);
-	x->len = len;
-	i->a.ctime = c->now;
-	return 0;
-}
-
-int model_removexattr(struct model *m, const struct caller *c, uint64_t ino, const char *name)
-{
-	struct model_inode *i = model_inode(m, ino);
-	struct model_xattr *x;
-	int error;
-
-	if (!i)
-		return -ENOENT;
-	error = may_setxattr(c, i, name);
-	if (error)
-		return error;
-	x = xattr_find(i, name);
-	if (!x)
-		return -ENODATA;
-	free(x->value);
-	*x = i->xattrs[--i->xattr_count];
-	i->a.ctime = c->now;
 	return 0;
 }

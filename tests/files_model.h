@@ -37,6 +37,8 @@ void model_remount(struct model *m);
 
 /* NULL when there is none; good until the next change. */
 struct model_inode *model_inode(struct model *m, uint64_t ino);
+/* As a write by a user does: setuid goes, setgid where the group may execute. */
+void model_kill_privileges(struct model_inode *i);
 /* 0 when the directory has no such name. */
 uint64_t model_find(struct model *m, uint64_t dir, const char *name);
 
