@@ -87,7 +87,9 @@ static void set_times(const struct caller *caller, struct inode *inode, const st
 		inode->mtime = set->valid & SET_MTIME_NOW ? caller->now : set->mtime;
 }
 
-/* The inode is changed and written, unless something of an earlier cut is in the way: OP_AGAIN then. */
+/* The inode is changed and written, unless something of an earlier cut is in the way: OP_AGAIN then. Of a cut that
+ * takes several records a new owner and mode go with the last one: the call that goes on must be allowed what the first
+ * one was. */
 static int apply(struct files *f, const struct caller *caller, struct inode *inode, const struct attributes_set *set)
 {
 	int error, result = 0;
@@ -100,9 +102,11 @@ static int apply(struct files *f, const struct caller *caller, struct inode *ino
 			return result;
 		annotation_data(&f->annotation, inode->ino, set->size, UINT64_MAX);
 	}
-	error = set_mode(f, caller, inode, set);
-	if (error)
-		return error;
+	if (result == 0 || !(set->valid & (SET_MODE | SET_UID | SET_GID))) {
+		error = set_mode(f, caller, inode, set);
+		if (error)
+			return error;
+	}
 	set_times(caller, inode, set);
 	annotation_inode(&f->annotation, ANNOTATION_ATTRIBUTES, inode->ino);
 	error = inode_write(f, inode);

@@ -37,9 +37,9 @@ struct run {
 /* A record as it is kept: its deltas, their bytes in turn. */
 struct kept_delta { uint64_t offset, len; enum delta_kind kind; };
 struct kept {
-	uint32_t count, payload;
+	uint32_t count, payload, annotation_len;
 	struct kept_delta *deltas;
-	uint8_t *bytes;
+	uint8_t *bytes, *annotation;
 };
 
 struct memory_blocks {
@@ -330,7 +330,7 @@ static void record_page(struct memory_blocks *m, const struct change *change)
 	memcpy(now, after, BLOCK_BYTES);
 }
 
-static void record_keep(struct memory_blocks *m)
+static void record_keep(struct memory_blocks *m, const void *annotation, uint32_t len)
 {
 	struct kept *kept;
 
@@ -339,8 +339,11 @@ static void record_keep(struct memory_blocks *m)
 		m->kept = realloc(m->kept, m->kept_room * sizeof *m->kept);
 	}
 	kept = &m->kept[m->kept_count++];
-	*kept = (struct kept){ m->record.count, m->record.payload, malloc(m->record.count * sizeof *kept->deltas + 1),
-			       malloc(m->record.payload + 1) };
+	*kept = (struct kept){ .count = m->record.count, .payload = m->record.payload, .annotation_len = len,
+			       .deltas = malloc(m->record.count * sizeof *kept->deltas + 1),
+			       .bytes = malloc(m->record.payload + 1), .annotation = malloc(len + 1) };
+	if (len)
+		memcpy(kept->annotation, annotation, len);
 	memcpy(kept->deltas, m->record.deltas, m->record.count * sizeof *kept->deltas);
 	if (m->record.payload)
 		memcpy(kept->bytes, m->record.bytes, m->record.payload);
@@ -415,7 +418,7 @@ static int blocks_commit(struct blocks *blocks, const void *annotation, uint32_t
 	m->figures.logged += m->figures.logged_last;
 	m->figures.commits++;
 	if (m->base)
-		record_keep(m);
+		record_keep(m, annotation, len);
 	*lsn = m->figures.logged;
 	return 0;
 }
@@ -468,6 +471,7 @@ static void kept_free(struct kept *kept)
 {
 	free(kept->deltas);
 	free(kept->bytes);
+	free(kept->annotation);
 }
 
 void memory_blocks_free(struct memory_blocks *m)
@@ -511,24 +515,36 @@ void memory_blocks_keep(struct memory_blocks *m)
 	m->base = copy(m);
 }
 
+void memory_blocks_apply(struct memory_blocks *to, const struct memory_blocks *m, uint64_t record)
+{
+	const struct kept *kept = &m->kept[record];
+	const uint8_t *bytes = kept->bytes;
+
+	CHECK(record < m->kept_count && to->change_count == 0);
+	for (uint32_t d = 0; d < kept->count; d++) {
+		const struct kept_delta *delta = &kept->deltas[d];
+
+		if (delta->kind == DELTA_DATA) {
+			record_apply(to, delta->offset, delta->len, bytes);
+			bytes += delta->len;
+		} else {
+			discard_apply(to, delta->offset, delta->len);
+		}
+	}
+}
+
+uint32_t memory_blocks_annotation(const struct memory_blocks *m, uint64_t record, const void **annotation)
+{
+	CHECK(record < m->kept_count);
+	*annotation = m->kept[record].annotation;
+	return m->kept[record].annotation_len;
+}
+
 struct memory_blocks *memory_blocks_prefix(const struct memory_blocks *m, uint64_t records)
 {
 	struct memory_blocks *other = copy(m->base);
 
-	CHECK(records <= m->kept_count);
-	for (uint64_t i = 0; i < records; i++) {
-		const uint8_t *bytes = m->kept[i].bytes;
-
-		for (uint32_t d = 0; d < m->kept[i].count; d++) {
-			const struct kept_delta *delta = &m->kept[i].deltas[d];
-
-			if (delta->kind == DELTA_DATA) {
-				record_apply(other, delta->offset, delta->len, bytes);
-				bytes += delta->len;
-			} else {
-				discard_apply(other, delta->offset, delta->len);
-			}
-		}
-	}
+	for (uint64_t i = 0; i < records; i++)
+		memory_blocks_apply(other, m, i);
 	return other;
 }

@@ -48,5 +48,9 @@ void memory_blocks_keep(struct memory_blocks *m);
 uint64_t memory_blocks_kept(const struct memory_blocks *m);
 /* The base and the first @records: a new one, of the same size. */
 struct memory_blocks *memory_blocks_prefix(const struct memory_blocks *m, uint64_t records);
+/* Record @record, from 0, of those that @m has kept, as a secondary applies it: to @to, which has all before it. */
+void memory_blocks_apply(struct memory_blocks *to, const struct memory_blocks *m, uint64_t record);
+/* Its length; *annotation is the record's. */
+uint32_t memory_blocks_annotation(const struct memory_blocks *m, uint64_t record, const void **annotation);
 
 #endif

@@ -322,6 +322,23 @@ static void fs_file_that_is_being_cut_can_be_grown_opened_and_unlinked(void **st
 	}
 }
 
+static void fs_file_that_is_cut_and_given_a_mode_at_once_is_cut_to_the_end(void **state)
+{
+	struct files_rig *r = files_rig_new(8000, 10);
+	uint64_t file = rig_file(r, FS_ROOT_INODE, "f", 0644);
+	struct attributes_set cut = { .valid = SET_SIZE | SET_MODE, .mode = 0400, .size = 100 };
+
+	(void)state;
+	comb(r, file, 2000);
+	assert_int_equal(rig_set(r, &r->root, file, &(struct attributes_set){ .valid = SET_UID, .uid = 1000 }), 0);
+	assert_int_equal(rig_set(r, &r->user, file, &cut), 0);
+	assert_true(r->records > 1);
+	assert_int_equal(rig_stat(r, file).mode & 07777, 0400);
+	assert_int_equal(rig_stat(r, file).size, 100);
+	assert_int_equal(rig_set(r, &r->user, file, &cut), -EACCES);
+	files_rig_free(r);
+}
+
 static void fs_file_unlinked_while_open_is_there_until_closed_or_crashed(void **state)
 {
 	struct files_rig *r = files_rig_new(400, 11), *copy;
@@ -449,6 +466,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_file_unlinked_goes_in_bounded_records_and_any_crash_is_finished),
 	cmocka_unit_test(fs_file_does_not_grow_before_its_old_blocks_are_gone),
 	cmocka_unit_test(fs_file_that_is_being_cut_can_be_grown_opened_and_unlinked),
+	cmocka_unit_test(fs_file_that_is_cut_and_given_a_mode_at_once_is_cut_to_the_end),
 	cmocka_unit_test(fs_file_unlinked_while_open_is_there_until_closed_or_crashed),
 	cmocka_unit_test(fs_file_a_full_volume_can_be_emptied_by_every_means),
 	cmocka_unit_test(fs_file_loses_setuid_when_a_user_changes_it),
