@@ -1,16 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""exerciser.py FILE STEPS SEED: one file is written, cut, punched, mapped and read through several descriptors, at random,
-and compared with a model in memory after each read. Exits 1 with the steps that led to the first difference."""
+"""exerciser.py FILE STEPS SEED [SECONDS]: one file is written, cut, punched, copied, mapped and read through several
+descriptors, at random, and compared with a model in memory after each read. With SECONDS there are rounds of STEPS until
+these are over, the next one with the next seed; it says each seed that it begins. Exits 1 with the steps that led to the
+first difference; the same file, steps and seed lead there again."""
 import ctypes
 import mmap
 import os
 import random
 import sys
+import time
 
 SIZE_MAX = 1 << 20
 PAGE = 4096
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+FADVISE = (os.POSIX_FADV_DONTNEED, os.POSIX_FADV_WILLNEED)
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 
@@ -28,6 +32,7 @@ class Exerciser:
             self.direct = os.open(path, os.O_RDWR | os.O_DIRECT)
         except OSError:
             self.direct = None
+        self.mapped = None	# a shared mapping that stays, while the file is not cut
 
     def fd(self):
         return self.random.choice(self.fds)
@@ -81,6 +86,71 @@ class Exerciser:
         self.model[offset:offset + length] = buffer[:]
         return f"direct write {offset} {length}"
 
+    def read_direct(self):
+        offset, length = (n // PAGE * PAGE for n in self.span())
+        if self.direct is None or length == 0:
+            return "direct read nothing"
+        buffer = mmap.mmap(-1, length)
+        got = os.preadv(self.direct, [buffer], offset)
+        if got != max(0, min(length, len(self.model) - offset)):
+            self.differ(f"direct read of {length} at {offset} of {len(self.model)} bytes has {got}")
+        self.expect(offset, buffer[:got], "direct read")
+        return f"direct read {offset} {length}"
+
+    def write_vectors(self):
+        offset, length = self.span(SIZE_MAX - 8000)
+        parts = [self.random.randbytes(n) for n in (length // 3, 1, 4096, length - length // 3)]
+        written = os.pwritev(self.fd(), parts, offset, self.random.choice((0, os.RWF_DSYNC)))
+        data = b"".join(parts)[:written]
+        self.grow(offset + len(data))
+        self.model[offset:offset + len(data)] = data
+        return f"vectors {offset} {len(data)}"
+
+    def copy(self):
+        """Within the file, by the kernel; source and target do not overlap."""
+        if len(self.model) < 3:
+            return "copy nothing"
+        source, length = self.span(len(self.model) // 2)
+        length = min(length, len(self.model) // 2 - source)
+        target = self.random.randrange(len(self.model) // 2, SIZE_MAX - length)
+        source_fd, target_fd = self.fd(), self.fd()
+        copied = os.copy_file_range(source_fd, target_fd, length, source, target) if length else 0
+        self.grow(target + copied if copied else 0)
+        self.model[target:target + copied] = self.model[source:source + copied]
+        if copied == 0 and length:
+            self.differ(f"copy of {length} from {source} to {target} of {len(self.model)}: nothing")
+        return f"copy {source} {copied} to {target}"
+
+    def send(self):
+        """Through a pipe: splice in and out of the file."""
+        offset, length = self.span()
+        out, into = os.pipe()
+        data = self.random.randbytes(min(length, 60000))
+        os.write(into, data)
+        at, end = offset, offset + len(data)
+        while at < end:
+            at += os.splice(out, self.fds[0], end - at, offset_dst=at)
+        self.grow(end)
+        self.model[offset:end] = data
+        count = os.splice(self.fds[1], into, len(data), offset_src=offset)
+        got = os.read(out, count)
+        os.close(out)
+        os.close(into)
+        self.expect(offset, got, "spliced")
+        return f"splice {offset} {len(data)}"
+
+    def advise(self):
+        offset, length = self.span()
+        advice = self.random.choice(FADVISE)
+        os.posix_fadvise(self.fd(), offset, length, advice)
+        return f"advise {offset} {length} {advice}"
+
+    def reopen(self):
+        at = self.random.randrange(len(self.fds))
+        os.close(self.fds[at])
+        self.fds[at] = os.open(self.path, os.O_RDWR)
+        return f"reopen {at}"
+
     def read(self):
         offset, length = self.span()
         got = os.pread(self.fd(), length, offset)
@@ -90,6 +160,7 @@ class Exerciser:
         return f"read {offset} {length}"
 
     def cut(self):
+        self.unmap()
         size = self.random.randrange(SIZE_MAX) if self.random.random() < 0.5 else self.random.randrange(3 * PAGE)
         os.ftruncate(self.fd(), size)
         self.grow(size)
@@ -125,6 +196,26 @@ class Exerciser:
                     mapped.flush()
         return f"map {offset} {length}"
 
+    def unmap(self):
+        if self.mapped:
+            self.mapped.close()
+            self.mapped = None
+
+    def keep_mapped(self):
+        """What is written there is in the file for readers of any kind, at once, and the other way round."""
+        if self.mapped is None:
+            if not self.model:
+                return "keep nothing"
+            self.mapped = mmap.mmap(self.fd(), len(self.model))
+        offset, length = self.span(len(self.mapped))
+        self.expect(offset, self.mapped[offset:offset + length], "mapping that was kept")
+        if self.random.random() < 0.5:
+            return f"kept mapping read {offset} {length}"
+        data = self.random.randbytes(length)
+        self.mapped[offset:offset + length] = data
+        self.model[offset:offset + length] = data
+        return f"kept mapping write {offset} {length}"
+
     def sync(self):
         os.fsync(self.fd())
         return "sync"
@@ -132,6 +223,8 @@ class Exerciser:
     def seek(self):
         if not self.model:
             return "seek nothing"
+        if self.mapped:
+            self.mapped.flush()
         offset = self.random.randrange(len(self.model))
         hole = os.lseek(self.fds[0], offset, os.SEEK_HOLE)
         try:
@@ -150,13 +243,32 @@ class Exerciser:
             self.differ(f"its size is {size}, not {len(self.model)}")
 
     def run(self, steps):
-        doings = [self.write] * 5 + [self.read] * 5 + [self.cut, self.hole, self.hole, self.map, self.map, self.append,
-                                                       self.write_direct, self.allocate, self.sync, self.seek]
+        doings = [self.write] * 5 + [self.read] * 5 + [self.hole, self.map, self.keep_mapped] * 2 + [
+            self.cut, self.append, self.write_direct, self.read_direct, self.write_vectors, self.copy, self.send, self.advise,
+            self.reopen, self.allocate, self.sync, self.seek]
         for _ in range(steps):
             self.history.append(self.random.choice(doings)())
             self.check()
+        self.unmap()
         with open(self.path, "rb") as file:
             self.expect(0, file.read(), "the end")
+        for fd in self.fds + ([] if self.direct is None else [self.direct]):
+            os.close(fd)
 
 
-Exerciser(sys.argv[1], int(sys.argv[3])).run(int(sys.argv[2]))
+def main():
+    path, steps, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3], 0)
+    end = time.monotonic() + (float(sys.argv[4]) if len(sys.argv) > 4 else 0)
+    while True:
+        print(f"{path}: {steps} steps, seed {seed}", flush=True)
+        try:
+            Exerciser(path, seed).run(steps)
+        except OSError as error:
+            print(f"{path}: seed {seed}: {error}", file=sys.stderr)
+            raise
+        seed += 1
+        if time.monotonic() >= end:
+            break
+
+
+main()
