@@ -208,6 +208,12 @@ static bool unit_zero(const struct bitmap_unit *unit)
 	return memcmp(unit, &zero, sizeof zero) == 0;
 }
 
+bool bitmap_unit_whole(const struct bitmap_unit *unit, uint64_t index)
+{
+	return unit_zero(unit) ||
+	       (from_le32(unit->index) == index + 1 && checksum_equal(unit_crc(unit), from_le32(unit->crc)));
+}
+
 /* Takes over what the disk says of one unit. One of zeros is left alone: memory never touched takes no space. */
 static void unit_take(struct bitmap *b, uint64_t index, const struct bitmap_unit *unit)
 {
@@ -215,7 +221,7 @@ static void unit_take(struct bitmap *b, uint64_t index, const struct bitmap_unit
 
 	if (unit_zero(unit))
 		return;
-	if (from_le32(unit->index) != index + 1 || !checksum_equal(unit_crc(unit), from_le32(unit->crc))) {
+	if (!bitmap_unit_whole(unit, index)) {
 		b->damaged++;
 		put(b, first, bits, b->damaged_set);
 		page_set_dirty(b, index / PAGE_UNITS, true);

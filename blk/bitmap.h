@@ -31,6 +31,16 @@ struct bitmap_unit {
 };
 _Static_assert(sizeof(struct bitmap_unit) == BITMAP_UNIT_BYTES, "size on disk");
 
+/* Whether @unit, as read from unit @index of a bitmap's file, is what was written there, or was never written. */
+MUST_CHECK bool bitmap_unit_whole(const struct bitmap_unit *unit, uint64_t index);
+/* A bit of units that are whole; @bit counts from the first of them. */
+static inline bool bitmap_unit_test(const struct bitmap_unit *units, uint64_t bit)
+{
+	const struct bitmap_unit *unit = &units[bit / BITMAP_UNIT_BITS];
+
+	return from_le64(unit->words[bit % BITMAP_UNIT_BITS / 64]) >> bit % 64 & 1;
+}
+
 /* What a bitmap of @bits takes in its file and in memory: a multiple of BITMAP_PAGE_BYTES; 32.5 MiB per TiB. */
 static inline uint64_t bitmap_bytes(uint64_t bits)
 {

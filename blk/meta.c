@@ -138,10 +138,10 @@ static void load_resync(struct meta *m, const struct meta_slot *slot)
 	memcpy(m->resync.source, slot->resync_source, NAME_BYTES);
 }
 
-int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTES])
+/* The one that counts, or NULL. */
+static const struct meta_slot *slot_newest(const uint8_t slots[META_BYTES])
 {
 	const struct meta_slot *best = NULL;
-	int bad;
 
 	for (unsigned i = 0; i < 2; i++) {
 		const struct meta_slot *slot = (const void *)(slots + i * META_SLOT_BYTES);
@@ -149,6 +149,29 @@ int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTE
 		if (slot_whole(slot) && (!best || from_le64(slot->generation) > from_le64(best->generation)))
 			best = slot;
 	}
+	return best;
+}
+
+int meta_geometry(const uint8_t slots[META_BYTES], struct geometry *out, char why[WHY_BYTES])
+{
+	const struct meta_slot *slot = slot_newest(slots);
+
+	if (!slot)
+		return refuse(why, "neither of its two copies is whole; replace this replica from a peer");
+	*out = (struct geometry){
+		.volume_bytes = from_le64(slot->volume_bytes), .journal_bytes = from_le64(slot->journal_bytes),
+		.segment_bytes = from_le32(slot->segment_bytes), .journal_block = from_le32(slot->journal_block),
+	};
+	memcpy(out->uuid, slot->uuid, UUID_BYTES);
+	memcpy(out->node, slot->node, NAME_BYTES);
+	return geometry_check(out, why) ? -EBADMSG : 0;
+}
+
+int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTES])
+{
+	const struct meta_slot *best = slot_newest(slots);
+	int bad;
+
 	if (!best)
 		return refuse(why, "neither of its two copies is whole; replace this replica from a peer");
 	bad = slot_check(best, m->geometry, why);

@@ -81,6 +81,9 @@ struct meta {
 /* @slots: META_BYTES as read. Fills tail, reach, durable, commit, promised, history, generation. -EBADMSG with a
  * sentence in @why: no valid slot, another volume, another geometry, a newer version. */
 MUST_CHECK int meta_load(struct meta *m, const uint8_t slots[META_BYTES], char why[WHY_BYTES]);
+/* What the newest whole slot of @slots says of its replica, for who has its files and no config. -EBADMSG with a
+ * sentence in @why: no whole slot, or an impossible geometry. */
+MUST_CHECK int meta_geometry(const uint8_t slots[META_BYTES], struct geometry *out, char why[WHY_BYTES]);
 /* -ENOMEM. @history stays the caller's. */
 MUST_CHECK int meta_new(struct meta *m, struct io *io, int file, const struct geometry *g,
 			struct history *history, void (*moved)(struct meta *m));

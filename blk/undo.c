@@ -88,6 +88,19 @@ int undo_header_check(const struct undo_header *header, uint64_t avail, const st
 	return fields_check(header, why);
 }
 
+int undo_header_choose(const uint8_t copies[META_BYTES], const struct geometry *g, bool *uneven, char why[WHY_BYTES])
+{
+	const struct undo_header *first = (const void *)copies, *second = (const void *)(copies + META_SLOT_BYTES);
+	char ignored[WHY_BYTES];
+	int bad[2] = { undo_header_check(first, META_SLOT_BYTES - sizeof *first, g, why),
+		       undo_header_check(second, META_SLOT_BYTES - sizeof *second, g, ignored) };
+
+	if (bad[0] && bad[1])
+		return -EBADMSG;
+	*uneven = bad[0] || bad[1] || from_le64(first->generation) != from_le64(second->generation);
+	return bad[0] || (!bad[1] && from_le64(second->generation) > from_le64(first->generation));
+}
+
 /* ---- plans ---- */
 
 static int error_of(int64_t result)
@@ -321,25 +334,23 @@ static bool header_mend(struct undo_slot *slot)
 static void header_take(struct undo_slot *slot)
 {
 	struct undo *u = slot->undo;
-	const struct undo_header *copies[2] = { (void *)u->data, (void *)(u->data + META_SLOT_BYTES) };
-	char why[2][WHY_BYTES];
-	int bad[2];
+	const struct undo_header *chosen;
+	char why[WHY_BYTES];
+	int copy = undo_header_choose(u->data, u->geometry, &slot->uneven, why);
 
-	for (unsigned i = 0; i < 2; i++)
-		bad[i] = undo_header_check(copies[i], META_SLOT_BYTES - sizeof *copies[i], u->geometry, why[i]);
-	if (bad[0] && bad[1]) {
-		u->failed = -EBADMSG;
-		snprintf(u->why, WHY_BYTES, "undo %u: %.400s", slot->index, why[0]);
+	if (copy < 0) {
+		u->failed = copy;
+		snprintf(u->why, WHY_BYTES, "undo %u: %.400s", slot->index, why);
 		u->moved(u);
 		return;
 	}
-	slot->copy = bad[0] || (!bad[1] && from_le64(copies[1]->generation) > from_le64(copies[0]->generation));
-	slot->uneven = bad[0] || bad[1] || from_le64(copies[0]->generation) != from_le64(copies[1]->generation);
-	slot->header = *copies[slot->copy];
+	slot->copy = (unsigned)copy;
+	chosen = (const void *)(u->data + slot->copy * META_SLOT_BYTES);
+	slot->header = *chosen;
 	slot->kind = from_le16(slot->header.kind);
 	slot->generation = from_le64(slot->header.generation);
 	slot->history->count = from_le32(slot->header.epoch_count);
-	memcpy(slot->history->epochs, copies[slot->copy] + 1, slot->history->count * sizeof(struct epoch_entry));
+	memcpy(slot->history->epochs, chosen + 1, slot->history->count * sizeof(struct epoch_entry));
 	undo_next(u);
 }
 

@@ -84,6 +84,10 @@ static inline uint64_t undo_file_bytes(uint64_t volume_bytes)
  * in @why. A header of zeros is valid and free, of generation 0. For bytes from disk. */
 MUST_CHECK int undo_header_check(const struct undo_header *header, uint64_t avail, const struct geometry *g,
 				 char why[WHY_BYTES]);
+/* Of the two copies of a header, as read from the beginning of a slot's file, the one that counts: 0 or 1; or -EBADMSG
+ * with one sentence in @why. *uneven: they are not alike. */
+MUST_CHECK int undo_header_choose(const uint8_t copies[META_BYTES], const struct geometry *g, bool *uneven,
+				  char why[WHY_BYTES]);
 /* Fills crc, over header and the epochs behind it. */
 void undo_header_seal(struct undo_header *header);
 

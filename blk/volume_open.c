@@ -14,17 +14,7 @@
  *	replay		what the store may lack, into pages, up to `reach` and the commit LSN
  *	accept, dial	and be a secondary
  *
- * What ends the scan, and what it means (rows are exclusive; scan_rows below):
- *
- *	found			| log ends below `durable`	| at or above it
- *	nothing, stale, torn,	| damaged: what was durable	| the end of the log: what stands here was
- *	foreign, unchained	| is gone			| never acknowledged as written
- *	the whole ring		| damaged			| the end of the log
- *	newer version		| newer				| newer
- *	wrong content		| damaged			| damaged
- *
- * Behind the end stand bytes of earlier laps, and clients chose them: only what is chained to our log by the
- * running hash, which nobody can foresee, may keep a node from opening. Whose journal it is says its header.
+ * What ends the scan, and what that means: scan.c.
  *
  * The log ends at the end of a batch: a batch is acknowledged whole or not at all, so the records of a torn one
  * are given up together, and no durable block is ever written again.
@@ -32,6 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "scan.h"
 #include "volume_private.h"
 
 /* ---- new, free -------------------------------------------------------------------------------------- */
@@ -285,74 +276,6 @@ static void open_read_done(struct io_op *op, int64_t result)
 
 /* ---- scan ---- */
 
-enum scan_outcome { SCAN_END, SCAN_DAMAGED, SCAN_NEWER };
-
-/* The table of the file's head. RECORD_GOOD stands for "the whole ring was good". */
-static const struct scan_row { unsigned findings; bool below_durable, above_durable; enum scan_outcome outcome; }
-scan_rows[] = {
-#define F(name) (1u << RECORD_##name)
-	{ F(BLANK) | F(FOREIGN) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), true, false, SCAN_DAMAGED },
-	{ F(BLANK) | F(FOREIGN) | F(STALE) | F(TORN) | F(UNCHAINED) | F(SHORT) | F(GOOD), false, true, SCAN_END },
-	{ F(NEWER), true, true, SCAN_NEWER },
-	{ F(BAD), true, true, SCAN_DAMAGED },
-#undef F
-};
-
-static enum scan_outcome scan_outcome(enum record_finding finding, bool below_durable)
-{
-	const struct scan_row *found = NULL;
-
-	for (unsigned i = 0; i < sizeof scan_rows / sizeof scan_rows[0]; i++) {
-		const struct scan_row *row = &scan_rows[i];
-
-		if (!(row->findings & 1u << finding) || !(below_durable ? row->below_durable : row->above_durable))
-			continue;
-		CHECK(!found);		/* exclusive */
-		found = row;
-	}
-	CHECK(found);			/* and complete */
-	return found->outcome;
-}
-
-/* What the journal must have: meta said so when it was durable. */
-static uint64_t scan_promised(const struct volume *v)
-{
-	return max_u64(v->meta.reach, v->meta.durable);
-}
-
-static int scan_refuse(struct volume *v, enum scan_outcome outcome)
-{
-	unsigned long long end = v->scan_end.lsn, at = v->apply.at.lsn;
-	char *why = v->opening->why;
-
-	switch (outcome) {
-	case SCAN_END:
-		return 0;
-	case SCAN_NEWER:
-		snprintf(why, WHY_BYTES,
-			 "journal: the record at LSN %llu was written by a newer program; use that one", at);
-		break;
-	case SCAN_DAMAGED:
-		snprintf(why, WHY_BYTES,
-			 "journal: damaged: it ends at LSN %llu (%s at %llu), and was durable up to %llu; "
-			 "replace this replica from a peer",
-			 end, record_finding_name(v->apply.finding), at, (unsigned long long)scan_promised(v));
-		break;
-	}
-	return -EBADMSG;
-}
-
-static void scan_epoch(struct volume *v, const struct record_header *r)
-{
-	struct epoch_entry epoch;
-
-	if (from_le16(r->kind) != RECORD_EPOCH || from_le32(r->annotation_len) != sizeof epoch)
-		return;
-	memcpy(&epoch, record_annotation(r), sizeof epoch);
-	if (history_follows(&v->history, &epoch, &v->apply.at))
-		history_add(&v->history, &epoch);
-}
-
 static void scan_synced(struct io_op *op, int64_t result);
 static void rewrite_wrote(struct io_op *op, int64_t result);
 static void rewrite_refuse(struct volume *v, int64_t result);
@@ -366,15 +289,12 @@ static void scan(struct volume *v)
 	int result;
 
 	while ((result = cursor_look(&v->apply, &r)) == 1) {
-		if (v->meta.reach > v->apply.at.lsn && v->meta.reach < v->apply.at.lsn + record_length(r)) {
-			snprintf(v->opening->why, WHY_BYTES,
-				 "meta: damaged: the store may reach LSN %llu, which is inside the record at %llu; "
-				 "replace this replica from a peer",
-				 (unsigned long long)v->meta.reach, (unsigned long long)v->apply.at.lsn);
-			open_refuse(v, -EBADMSG);
+		int refused = scan_record(&v->meta, r, &v->apply.at, v->opening->why);
+
+		if (refused) {
+			open_refuse(v, refused);
 			return;
 		}
-		scan_epoch(v, r);
 		cursor_advance(&v->apply, r);
 		log_note(&v->log, r, &v->apply.at);
 		if (v->apply.at.lsn % v->geometry.journal_block == 0)
@@ -390,7 +310,7 @@ static void scan(struct volume *v)
 	}
 	if (result == -EBADMSG)
 		finding = v->apply.finding;
-	result = scan_refuse(v, scan_outcome(finding, v->scan_end.lsn < scan_promised(v)));
+	result = scan_end(&v->meta, v->scan_end.lsn, v->apply.at.lsn, finding, v->opening->why);
 	if (result) {
 		open_refuse(v, result);
 		return;

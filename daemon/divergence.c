@@ -66,6 +66,7 @@ static int heads_read(int fd, const char *path, const struct geometry *g, struct
 		      const struct undo_head **best, char why[WHY_BYTES])
 {
 	char reason[WHY_BYTES] = "";
+	bool uneven;
 
 	for (unsigned i = 0; i < READ_TRIES; i++) {
 		int bad = divergence_pread(fd, heads, META_BYTES, 0);
@@ -73,14 +74,11 @@ static int heads_read(int fd, const char *path, const struct geometry *g, struct
 		if (bad)
 			return divergence_refuse(bad, why, "undo %s: cannot be read: %s; check the disk", path,
 						 strerror(-bad));
-		*best = NULL;
-		for (const struct undo_head *h = heads; h < heads + 2; h++) {
-			bad = undo_header_check(&h->header, sizeof *h - sizeof h->header, g, reason);
-			if (!bad && (!*best || from_le64(h->header.generation) > from_le64((*best)->header.generation)))
-				*best = h;
-		}
-		if (*best)
+		bad = undo_header_choose((const uint8_t *)heads, g, &uneven, reason);
+		if (bad >= 0) {
+			*best = &heads[bad];
 			return 0;
+		}
 		divergence_read_pause();
 	}
 	return divergence_refuse(-EBADMSG, why, "undo %s: %.300s", path, reason);
@@ -108,7 +106,7 @@ static void status_fill(struct volume_divergence_status *s, unsigned slot, const
 int divergence_read(struct divergence *out, const struct config *config, unsigned slot, char why[WHY_BYTES])
 {
 	AUTO_FREE struct undo_head *heads = aligned_alloc(BLOCK_BYTES, META_BYTES);
-	const struct undo_head *head;
+	const struct undo_head *head = NULL;
 	AUTO_CLOSE int fd = -1;
 	enum undo_kind kind;
 	struct stat st;

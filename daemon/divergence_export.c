@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "auto.h"
-#include "checksum.h"
 #include "divergence_private.h"
 
 enum {
@@ -63,16 +62,6 @@ static int refuse_image(struct work *w, const char *step)
 
 /* ---- the maps ---- */
 
-static bool unit_whole(const struct bitmap_unit *unit, uint64_t index)
-{
-	static const struct bitmap_unit never_written;
-
-	if (memcmp(unit, &never_written, sizeof *unit) == 0)
-		return true;
-	return from_le32(unit->index) == index + 1 &&
-	       checksum_equal(checksum_crc(0, unit, offsetof(struct bitmap_unit, crc)), from_le32(unit->crc));
-}
-
 /* Page @number of the map of saved blocks. */
 static int page_read(struct work *w, uint64_t number, struct page *page)
 {
@@ -84,7 +73,7 @@ static int page_read(struct work *w, uint64_t number, struct page *page)
 
 		if (res < 0)
 			return refuse_read(w, res, "undo", w->divergence->path, offset);
-		for (bad = 0; bad < PAGE_UNITS && unit_whole(&page->units[bad], number * PAGE_UNITS + bad); )
+		for (bad = 0; bad < PAGE_UNITS && bitmap_unit_whole(&page->units[bad], number * PAGE_UNITS + bad); )
 			bad++;
 		if (bad == PAGE_UNITS)
 			return 0;
@@ -99,10 +88,7 @@ static int page_read(struct work *w, uint64_t number, struct page *page)
 
 static bool page_test(const struct page *page, uint64_t block)
 {
-	uint64_t bit = block % PAGE_BITS;
-	const struct bitmap_unit *unit = &page->units[bit / BITMAP_UNIT_BITS];
-
-	return from_le64(unit->words[bit % BITMAP_UNIT_BITS / 64]) >> bit % 64 & 1;
+	return bitmap_unit_test(page->units, block % PAGE_BITS);
 }
 
 /* Where the run of blocks that are as @first is ends, at most @end. */

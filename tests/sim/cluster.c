@@ -157,6 +157,8 @@ void cluster_free(struct cluster *c)
 {
 	world_free(c->world);
 	lineage_free(c->lineage);
+	for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++)
+		stopped_forget(&c->nodes[i]);
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		free(c->clients[i].buffer);
 	free(c);
@@ -182,6 +184,7 @@ static void opened(struct volume_call *call, int result)
 
 	n->open_result = result;
 	world_note(n->cluster->world, "node %s open: %d %s", cluster_node_names[n->index], result, call->why);
+	stopped_opened(n->cluster, n, result);
 	if (result)
 		n->volume = NULL;	/* its memory goes with the machine's */
 }
@@ -228,6 +231,7 @@ void cluster_up(struct cluster *c, unsigned node)
 		machine_crash(n->machine, false);	/* the process that could not open has ended */
 	if (machine_crashed(n->machine))
 		machine_boot(n->machine);
+	stopped_look(c, n);
 	for (unsigned i = 0; i < c->options.nodes; i++) {
 		struct volume_peer_config *p = &config.peers[config.peer_count];
 
@@ -256,6 +260,7 @@ static void crashed(struct cluster *c, unsigned node, bool power)
 	struct node *n = &c->nodes[node];
 
 	n->volume = NULL;
+	stopped_forget(n);
 	oracle_crashed(c, n, power);
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		if (c->clients[i].busy && c->clients[i].node == node)

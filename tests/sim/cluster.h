@@ -73,6 +73,18 @@ void cluster_load(struct cluster *c, uint64_t requests);
 uint64_t cluster_load_left(struct cluster *c);
 uint64_t cluster_acked(struct cluster *c);
 
+/* Before a node is opened its files are read as those of a stopped replica, and compared with what it shows then:
+ * how often that was done, and how often ... */
+struct cluster_looks {
+	uint64_t compared;
+	uint64_t replayed;		/* ... its log had to be redone */
+	uint64_t ahead;			/* ... its log went on where an open does not show it */
+	uint64_t snapshots;		/* ... it was in the midst of a resync, and readable, */
+	uint64_t mixtures;		/* or not */
+	uint64_t damaged;		/* ... neither could read it */
+};
+struct cluster_looks cluster_looks(const struct cluster *c);
+
 /* One event, then the oracle looks. False: nothing is left to happen. */
 bool cluster_step(struct cluster *c);
 bool cluster_run_for(struct cluster *c, uint64_t ns);

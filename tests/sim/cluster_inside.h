@@ -5,6 +5,7 @@
  *	cluster_operator.c	what mends, and who decides: replaced disks, split brain, promotion; the end
  *	cluster_oracle.c	what nodes show, against the lineage (P2, P3, P5)
  *	cluster_cover.c		what they must still have, or have kept (P1)
+ *	cluster_stopped.c	what the files of a node that is down show to who only reads them
  */
 #ifndef HOLDFAST_TESTS_CLUSTER_INSIDE_H
 #define HOLDFAST_TESTS_CLUSTER_INSIDE_H
@@ -46,6 +47,7 @@ struct node {
 	struct kept kept[KEPT_MAX];
 	unsigned kept_count;
 	uint64_t closed_applied;	/* what a clean stop has brought into the store */
+	struct stopped_look *looks;	/* at its files before it was opened; NULL: none that is still to be compared */
 };
 
 struct client {
@@ -64,6 +66,7 @@ struct cluster {
 	uint64_t load_left, acked;
 	uint64_t still_since, still_events;	/* time, and how many events have run since it moved */
 	uint64_t newest_number;		/* of all epochs that had a primary */
+	struct cluster_looks looked;
 	struct volume_call call;
 	bool call_busy;
 	unsigned call_node;
@@ -100,5 +103,14 @@ void cover_check_kept(struct cluster *c, struct node *n);
 /* Nobody asks for it any more: its disks were replaced; the operator has dropped a divergence. */
 void cover_forget(struct node *n);
 void cover_forget_divergence(struct node *n, uint64_t id);
+
+/* cluster_stopped.c */
+/* The node is up, and nothing was opened yet: what do its files show? */
+void stopped_look(struct cluster *c, struct node *n);
+/* The open is over: it shows the same, or refuses what could not be looked at. */
+void stopped_opened(struct cluster *c, struct node *n, int result);
+/* The history of the open node is in the lineage: each block that was seen is what that makes. */
+void stopped_compare(struct cluster *c, struct node *n);
+void stopped_forget(struct node *n);
 
 #endif

@@ -137,6 +137,8 @@ void oracle_observe(struct cluster *c)
 			continue;
 		follow(c, n);
 		grow(c, n);
+		if (n->looks && n->open_result == 0)
+			stopped_compare(c, n);
 		if (v->role != ROLE_PRIMARY)
 			continue;
 		/* It shows all it has, and may keep that when it stops to be primary (its batch is closed then). */
