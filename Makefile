@@ -60,7 +60,7 @@ $(B)/daemon/mount.o $(B)/daemon/mount_%.o: CFLAGS_ALL += -Ifs
 $(B)/blk/%.o: CFLAGS_ALL += -Iblk
 $(B)/fs/%.o: CFLAGS_ALL += -Ifs
 # these read the engine's own files, so they must know its formats
-$(B)/daemon/divergence.o $(B)/daemon/divergence_export.o: CFLAGS_ALL += -Iblk
+$(B)/daemon/divergence.o $(B)/daemon/divergence_export.o $(B)/daemon/stopped_replica.o: CFLAGS_ALL += -Iblk
 
 $(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)

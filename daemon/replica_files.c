@@ -6,6 +6,8 @@
  *	file_size()	and it is as large as the config says
  *	store_owner()	and a store belongs to this volume
  *
+ * Who only reads a stopped replica asks for less, and takes a lock that others who read may have, too.
+ *
  * Making them is in replica_files_create.c. Nothing here writes. */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,20 +67,24 @@ static int file_open(const char *what, const char *path, bool *buffered, char wh
 		      path, strerror(errno));
 }
 
-static int file_lock(int fd, const char *what, const char *path, char why[WHY_BYTES])
+/* @kind: LOCK_EX, or LOCK_SH of who only reads. */
+static int file_lock(int fd, int kind, const char *what, const char *path, char why[WHY_BYTES])
 {
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
 
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (flock(fd, kind | LOCK_NB) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK)
 			return refuse(-errno, why, "%s %s: cannot be locked: %s; use a filesystem that has locks",
 				      what, path, strerror(errno));
 		nanosleep(&pause, NULL);
 	}
-	return refuse(-EBUSY, why, "%s %s: another daemon has it; stop that one first (`holdfast down`), or correct "
-		      "the path in the config", what, path);
+	if (kind == LOCK_SH)
+		return refuse(-EBUSY, why, "%s %s: a running daemon has it; use what that serves, or stop it first "
+			      "(`holdfast down`)", what, path);
+	return refuse(-EBUSY, why, "%s %s: another daemon, or one who reads it, has it; stop that one first "
+		      "(`holdfast down`), or correct the path in the config", what, path);
 }
 
 /* Bytes; -errno when a device does not tell. */
@@ -173,7 +179,7 @@ static int part_open(const struct part *part, bool *buffered, char why[WHY_BYTES
 	if (strcmp(part->what, "undo") == 0 && !is_file(res))
 		return refuse(-EINVAL, why, "undo %s: is a device, and must be a file that may have holes; correct the "
 			      "path in the config", part->path);
-	res = file_lock(*part->fd, part->what, part->path, why);
+	res = file_lock(*part->fd, LOCK_EX, part->what, part->path, why);
 	if (res == 0)
 		res = file_size(*part->fd, part->what, part->path, part->bytes, exactly && is_file(*part->fd), why);
 	if (res == 0)
@@ -232,6 +238,52 @@ int replica_files_open(struct replica_files *out, const struct config *config, c
 	if (res < 0)
 		replica_files_close(&files);
 	*out = files;
+	return res;
+}
+
+/* ---- to be read ---- */
+
+static int file_open_to_read(int *fd, const char *what, const char *path, char why[WHY_BYTES])
+{
+	struct stat st;
+	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;	/* of something else that stands there: it is not waited for */
+
+	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode))
+		flags |= O_EXCL;
+	*fd = open(path, flags);
+	if (*fd < 0 && errno == EBUSY)
+		return refuse(-EBUSY, why, "%s %s: the device is mounted or in use, perhaps by a running daemon; stop "
+			      "that first (`holdfast down`)", what, path);
+	if (*fd < 0)
+		return refuse(-errno, why, "%s %s: cannot be opened: %s; ask as root or as the daemon's user, or give "
+			      "the right place", what, path, strerror(errno));
+	if (fstat(*fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
+		return refuse(-EINVAL, why, "%s %s: is neither a file nor a block device", what, path);
+	return file_lock(*fd, LOCK_SH, what, path, why);
+}
+
+int replica_files_open_to_read(struct replica_files *out, const struct config *config, char why[WHY_BYTES])
+{
+	const struct { int *fd; const char *what, *path; } parts[] = {
+		{ &out->meta, "meta", config->meta },
+		{ &out->store, "store", config->store },
+		{ &out->journal, "journal", config->journal },
+	};
+	int res = 0;
+
+	*out = REPLICA_FILES_CLOSED;
+	out->buffered = true;
+	for (unsigned i = 0; i < sizeof parts / sizeof parts[0] && res == 0; i++)
+		res = file_open_to_read(parts[i].fd, parts[i].what, parts[i].path, why);
+	for (unsigned slot = 0; slot < UNDO_SLOTS && res == 0; slot++) {
+		char path[PATH_MAX];
+
+		config_undo_path(config, slot, path);
+		if (access(path, F_OK) == 0)
+			res = file_open_to_read(&out->undo[slot], "undo", path, why);
+	}
+	if (res < 0)
+		replica_files_close(out);
 	return res;
 }
 

@@ -24,6 +24,10 @@ struct replica_files {
  * -ENOENT, -EBUSY (locked, or a device that is mounted), -EINVAL (wrong in kind or size), -EBADMSG
  * (another volume's store), other -errno; then @why is one sentence, and nothing is open. */
 MUST_CHECK int replica_files_open(struct replica_files *out, const struct config *config, char why[WHY_BYTES]);
+/* Opens what a reader of a stopped replica needs, and nothing can be written through that: store, journal and meta,
+ * and of undo what is there; through the page cache, at any alignment. While they are open no daemon can open them.
+ * -EBUSY: a daemon has one; other -errno; then @why is one sentence, and nothing is open. */
+MUST_CHECK int replica_files_open_to_read(struct replica_files *out, const struct config *config, char why[WHY_BYTES]);
 /* Only for descriptors that were given to nobody; -1 is skipped. */
 void replica_files_close(struct replica_files *files);
 

@@ -367,6 +367,41 @@ static void replica_files_are_set_aside_with_all_that_is_in_them(void **state)
 	assert_opens_as(p, 0);
 }
 
+/* Several may read a stopped replica; a daemon and a reader keep each other away; and reading is all they can do. */
+static void replica_files_opened_to_read_keep_daemons_away_and_nobody_else(void **state)
+{
+	struct place *p = *state;
+	struct replica_files daemon, one, two;
+	char undo[PATH_MAX];
+
+	assert_int_equal(replica_files_create(&p->config, p->why), 0);
+	assert_int_equal(replica_files_open(&daemon, &p->config, p->why), 0);
+	assert_int_equal(replica_files_open_to_read(&one, &p->config, p->why), -EBUSY);
+	assert_non_null(strstr(p->why, "holdfast down"));
+	replica_files_close(&daemon);
+	assert_int_equal(replica_files_open_to_read(&one, &p->config, p->why), 0);
+	assert_int_equal(replica_files_open_to_read(&two, &p->config, p->why), 0);
+	assert_opens_as(p, -EBUSY);
+	for (unsigned slot = 0; slot < UNDO_SLOTS; slot++)
+		assert_int_equal(pwrite(one.undo[slot], "x", 1, 0), -1);
+	assert_int_equal(pwrite(one.store, "x", 1, 0), -1);
+	assert_int_equal(pwrite(one.journal, "x", 1, 0), -1);
+	assert_int_equal(pwrite(one.meta, "x", 1, 0), -1);
+	replica_files_close(&one);
+	replica_files_close(&two);
+	config_undo_path(&p->config, 2, undo);
+	unlink(undo);
+	assert_int_equal(replica_files_open_to_read(&one, &p->config, p->why), 0);
+	assert_int_equal(one.undo[2], -1);
+	assert_true(one.undo[3] >= 0);
+	replica_files_close(&one);
+	unlink(p->config.journal);
+	assert_int_equal(mkfifo(p->config.journal, 0600), 0);
+	assert_int_equal(replica_files_open_to_read(&one, &p->config, p->why), -EINVAL);
+	unlink(p->config.journal);
+	assert_int_equal(replica_files_open_to_read(&one, &p->config, p->why), -ENOENT);
+}
+
 #define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
@@ -374,6 +409,7 @@ static const struct CMUnitTest tests[] = {
 	FACT(replica_files_create_never_overwrites),
 	FACT(replica_files_create_removes_what_it_made_when_it_fails),
 	FACT(replica_files_are_never_shared),
+	FACT(replica_files_opened_to_read_keep_daemons_away_and_nobody_else),
 	FACT(replica_files_of_the_wrong_size_are_refused),
 	FACT(replica_files_of_the_wrong_kind_are_refused),
 	FACT(replica_store_of_another_volume_is_refused),
