@@ -4,13 +4,13 @@
  *	audit_tree()   every node and extent marks its blocks in the window's bits
  *	audit_maps()   the bits against the maps
  *
- * The way from the root to where the walk is are copies of nodes, so that a step may end anywhere. */
+ * A step may end anywhere: walk.h. */
 #include "audit.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "tree_private.h"
+#include "walk.h"
 
 enum {
 	STEP_BLOCKS = 64,	/* read in one step: pages that it holds */
@@ -18,13 +18,6 @@ enum {
 };
 
 enum audit_stage { AUDIT_TREE, AUDIT_MAPS, AUDIT_DONE };
-
-struct audit_level {
-	uint64_t block;
-	uint32_t index;			/* of the child that is next */
-	struct tree_range range;
-	uint8_t page[BLOCK_BYTES] __attribute__((aligned(8)));
-};
 
 struct audit {
 	struct fs *fs;
@@ -35,13 +28,15 @@ struct audit {
 	uint64_t group;					/* in AUDIT_MAPS: the next one */
 	uint64_t free_count;				/* in all maps so far */
 	bool maps_incomplete;				/* some could not be read */
-	bool started;					/* in AUDIT_TREE: the root was entered */
-	int depth;					/* of levels[]: the deepest that is in use, or -1 */
 	struct tree_key extent_inode;			/* the last extent's inode, and where it ended */
 	uint64_t extent_end;
+	uint64_t inode_at, inode_next;			/* the leaf's first; there are none from there on */
 	uint64_t *bits;
-	struct audit_level levels[NODE_LEVELS_MAX];
+	struct walk_listener nodes;
+	struct walk walk;
 };
+
+static void audit_begin_tree(struct audit *a);
 
 int audit_new(struct audit **out, struct fs *fs, struct audit_listener *listener, uint64_t memory_bytes)
 {
@@ -55,12 +50,12 @@ int audit_new(struct audit **out, struct fs *fs, struct audit_listener *listener
 	a->listener = listener;
 	a->group_count = min_u64(groups, l->groups);
 	a->group_end = a->group_count;
-	a->depth = -1;
 	a->bits = fs->io->alloc(fs->io, a->group_count * MAP_BYTES, 0);
 	if (!a->bits) {
 		audit_free(a);
 		return -ENOMEM;
 	}
+	audit_begin_tree(a);
 	*out = a;
 	return 0;
 }
@@ -82,10 +77,24 @@ const struct audit_figures *audit_figures(const struct audit *a)
 	return &a->figures;
 }
 
-static void audit_report(struct audit *a, uint64_t block, uint64_t count, const char *what)
+unsigned audit_progress(const struct audit *a)
+{
+	uint64_t groups = a->fs->transaction.layout.groups, done = a->group_first;
+
+	if (a->stage == AUDIT_DONE)
+		return 1000;
+	if (a->stage == AUDIT_MAPS)
+		done = a->group_end;
+	else if (a->inode_at < a->inode_next)
+		done += (uint64_t)((double)(a->group_end - done) * ((double)a->inode_at / (double)a->inode_next));
+	return (unsigned)min_u64(done * 1000 / groups, 999);
+}
+
+/* @inode: whose item refers to it; 0: nobody knows. */
+static void audit_report(struct audit *a, uint64_t inode, uint64_t block, uint64_t count, const char *what)
 {
 	a->figures.damages++;
-	a->listener->damaged(a->listener, block, count, what);
+	a->listener->damaged(a->listener, inode, block, count, what);
 }
 
 /* The tree is judged in the first walk; the later ones only mark. */
@@ -94,10 +103,10 @@ static bool audit_is_first(const struct audit *a)
 	return a->group_first == 0;
 }
 
-static void audit_report_tree(struct audit *a, uint64_t block, uint64_t count, const char *what)
+static void audit_report_tree(struct audit *a, uint64_t inode, uint64_t block, const char *what)
 {
 	if (audit_is_first(a))
-		audit_report(a, block, count, what);
+		audit_report(a, inode, block, 1, what);
 }
 
 /* A read has failed with @error: reported when it is damage, and then 0; the transaction is over. */
@@ -109,7 +118,7 @@ static int audit_refused(struct audit *a, int error, bool report)
 	if (error != -EIO)
 		return error;
 	if (report)
-		audit_report(a, damage->block, 1, damage->what);
+		audit_report(a, 0, damage->block, 1, damage->what);
 	return 0;
 }
 
@@ -126,7 +135,7 @@ static bool bit_test(const uint64_t *bits, uint64_t bit)
 }
 
 /* Somebody refers to these usable blocks of one group; false: somebody did already. */
-static bool audit_mark(struct audit *a, uint64_t block, uint64_t count)
+static bool audit_mark(struct audit *a, uint64_t inode, uint64_t block, uint64_t count)
 {
 	const struct layout *l = &a->fs->transaction.layout;
 	uint64_t group = layout_group(l, block), twice = 0, first_twice = 0;
@@ -141,7 +150,7 @@ static bool audit_mark(struct audit *a, uint64_t block, uint64_t count)
 		a->bits[bit / 64] |= 1ull << bit % 64;
 	}
 	if (twice)
-		audit_report(a, first_twice, twice, "it is referred to more than once");
+		audit_report(a, inode, first_twice, twice, "it is referred to more than once");
 	return twice == 0;
 }
 
@@ -154,24 +163,28 @@ static void audit_extent(struct audit *a, uint64_t leaf, const struct tree_item 
 	uint64_t count;
 
 	if (!extent_check(l, item->value, item->len)) {
-		audit_report_tree(a, leaf, 1, "an extent in it is out of bounds");
+		audit_report_tree(a, item->key.inode, leaf, "an extent in it is out of bounds");
 		return;
 	}
 	memcpy(&extent, item->value, sizeof extent);
 	count = from_le32(extent.count);
 	if (item->key.at + count < count)
-		audit_report_tree(a, leaf, 1, "an extent in it goes beyond the end of all files");
+		audit_report_tree(a, item->key.inode, leaf, "an extent in it goes beyond the end of all files");
 	else if (a->extent_inode.inode == item->key.inode && a->extent_end > item->key.at)
-		audit_report_tree(a, leaf, 1, "an extent in it overlaps the one before");
+		audit_report_tree(a, item->key.inode, leaf, "an extent in it overlaps the one before");
 	a->extent_inode.inode = item->key.inode;
 	a->extent_end = item->key.at + count < count ? UINT64_MAX : item->key.at + count;
-	audit_mark(a, from_le64(extent.block), count);
+	audit_mark(a, item->key.inode, from_le64(extent.block), count);
 	if (audit_is_first(a))
 		a->figures.data_blocks += count;
 }
 
-static void audit_leaf(struct audit *a, uint64_t block, const struct node *n)
+static void audit_leaf(struct walk_listener *listener, uint64_t block, const struct node *n)
 {
+	struct audit *a = container_of(listener, struct audit, nodes);
+
+	if (node_count(n))
+		a->inode_at = node_key(n, 0).inode;
 	for (uint32_t i = 0; i < node_count(n); i++) {
 		const struct item *found = node_item(n, i);
 		struct tree_item item = { node_key(n, i), found->value, from_le16(found->len) };
@@ -187,81 +200,35 @@ static void audit_leaf(struct audit *a, uint64_t block, const struct node *n)
 	}
 }
 
-/* Node @block, met as one of @level with keys in @range, becomes the deepest of the way. What is wrong with it is
- * reported, and it is passed by. */
-static int audit_enter(struct audit *a, uint64_t block, uint8_t level, const struct tree_range *range)
+static void audit_node_damaged(struct walk_listener *listener, uint64_t block, const char *what)
 {
-	struct audit_level *to = &a->levels[a->depth + 1];
-	const struct node *n;
-	const uint8_t *page;
-	int error = transaction_read(&a->fs->transaction, block, BLOCK_NODE, &page);
+	struct audit *a = container_of(listener, struct audit, nodes);
 
-	if (error == -EIO)
-		a->figures.incomplete = true;
-	if (error)
-		return audit_refused(a, error, audit_is_first(a));
-	n = (const void *)page;
-	if (n->level != level || !node_in_range(n, range)) {
-		audit_report_tree(a, block, 1, n->level != level ? "it is on another level of the tree"
-							  : "it is empty, or has keys that belong elsewhere");
-		a->figures.incomplete = true;
-		return 0;
-	}
-	if (!audit_mark(a, block, 1))
-		return 0;
+	a->figures.incomplete = true;
+	audit_report_tree(a, 0, block, what);
+}
+
+static bool audit_node(struct walk_listener *listener, uint64_t block)
+{
+	struct audit *a = container_of(listener, struct audit, nodes);
+
+	if (!audit_mark(a, 0, block, 1))
+		return false;
 	if (audit_is_first(a))
 		a->figures.nodes++;
-	to->block = block;
-	to->index = 0;
-	to->range = *range;
-	memcpy(to->page, page, BLOCK_BYTES);
-	a->depth++;
-	return 0;
+	return true;
 }
 
-static int audit_enter_root(struct audit *a)
+static void audit_begin_tree(struct audit *a)
 {
-	const struct superblock *superblock;
-	struct tree_range range = { 0 };
-	int error = fs_superblock(a->fs, &superblock);
+	const struct tree_key least = { 0 };
 
-	if (!error)
-		error = audit_enter(a, from_le64(superblock->root), superblock->root_level, &range);
-	if (!error) {
-		a->started = true;
-		a->extent_inode.inode = 0;
-		a->extent_end = 0;
-	}
-	return error;
-}
-
-/* One node further. 1: more; 0: the walk is over. */
-static int audit_tree(struct audit *a)
-{
-	struct audit_level *at = &a->levels[a->depth < 0 ? 0 : a->depth];
-	const struct node *n = (const void *)at->page;
-	struct tree_range range;
-	int error;
-
-	if (!a->started) {
-		error = audit_enter_root(a);
-		return error ? error : 1;
-	}
-	if (a->depth < 0)
-		return 0;
-	if (n->level == 0)
-		audit_leaf(a, at->block, n);
-	if (n->level == 0 || at->index == node_count(n)) {
-		a->depth--;
-		return 1;
-	}
-	range = at->range;
-	tree_range_child(&range, n, at->index);
-	error = audit_enter(a, node_child(n, at->index), n->level - 1, &range);
-	if (error)
-		return error;
-	at->index++;
-	return 1;
+	a->stage = AUDIT_TREE;
+	a->extent_inode.inode = 0;
+	a->extent_end = 0;
+	a->inode_at = 0;
+	a->nodes = (struct walk_listener){ .damaged = audit_node_damaged, .enter = audit_node, .leaf = audit_leaf };
+	walk_begin(&a->walk, a->fs, &a->nodes, &least);
 }
 
 /* ---- the maps ---------------------------------------------------------------------------------------- */
@@ -269,9 +236,9 @@ static int audit_tree(struct audit *a)
 static void audit_differs(struct audit *a, uint64_t block, uint64_t count, bool used)
 {
 	if (used)
-		audit_report(a, block, count, "it is in use, and its map says that it is free");
+		audit_report(a, 0, block, count, "it is in use, and its map says that it is free");
 	else if (!a->figures.incomplete)
-		audit_report(a, block, count, "nothing refers to it, and its map says that it is in use");
+		audit_report(a, 0, block, count, "nothing refers to it, and its map says that it is in use");
 }
 
 /* Runs of blocks of @group whose map says other than what the tree does. */
@@ -328,8 +295,8 @@ static int audit_map(struct audit *a, uint64_t group)
 		return audit_refused(a, error, bit == 0 || group == a->group_first);
 	fulls = (const void *)page;
 	if ((bool)(from_le64(fulls->words[bit / 64]) >> bit % 64 & 1) != (clear == 0))
-		audit_report(a, block, 1, clear ? "it is said to be full, and is not"
-						: "it is full, and is not said to be");
+		audit_report(a, 0, block, 1, clear ? "it is said to be full, and is not"
+						   : "it is full, and is not said to be");
 	audit_compare(a, group, map);
 	a->free_count += clear;
 	return 0;
@@ -344,7 +311,7 @@ static int audit_counts(struct audit *a)
 	if (error)
 		return error;
 	if (!a->maps_incomplete && from_le64(superblock->free_count) != a->free_count)
-		audit_report(a, 0, 1, "its count of free blocks is not that of the maps");
+		audit_report(a, 0, 0, 1, "its count of free blocks is not that of the maps");
 	a->stage = AUDIT_DONE;
 	return 1;
 }
@@ -365,21 +332,25 @@ static int audit_maps(struct audit *a)
 	a->group_first = a->group_end;
 	a->group_end = min_u64(a->group_end + a->group_count, a->fs->transaction.layout.groups);
 	memset(a->bits, 0, a->group_count * MAP_BYTES);
-	a->started = false;
-	a->stage = AUDIT_TREE;
+	audit_begin_tree(a);
 	return 1;
 }
 
 int audit_step(struct audit *a)
 {
-	int result = 1;
+	const struct superblock *superblock;
+	int result = fs_superblock(a->fs, &superblock);
 
+	if (result == 0) {
+		a->inode_next = from_le64(superblock->inode_next);
+		result = 1;
+	}
 	for (unsigned i = 0; i < STEP_BLOCKS && result > 0 && a->stage != AUDIT_DONE; i++) {
 		if (a->stage == AUDIT_MAPS) {
 			result = audit_maps(a);
 			continue;
 		}
-		result = audit_tree(a);
+		result = walk_step(&a->walk);
 		if (result == 0) {
 			a->stage = AUDIT_MAPS;
 			a->group = a->group_first;

@@ -16,8 +16,10 @@
 struct audit;
 
 struct audit_listener {
-	/* Blocks [block, block + count) are damaged: @what is a sentence without subject and full stop, static. */
-	void (*damaged)(struct audit_listener *listener, uint64_t block, uint64_t count, const char *what);
+	/* Blocks [block, block + count) are damaged: @what is a sentence without subject and full stop, static.
+	 * @inode: whose item is wrong, or refers to them; 0: of none, or nobody knows. */
+	void (*damaged)(struct audit_listener *listener, uint64_t inode, uint64_t block, uint64_t count,
+			const char *what);
 	/* Each item of the tree that can be reached, once, in order; good until the return. May be NULL. */
 	void (*item)(struct audit_listener *listener, const struct tree_item *item);
 };
@@ -29,6 +31,9 @@ void audit_free(struct audit *a);
 
 /* Some more of it. 1: call again; -EAGAIN: call again after ready(); 0: done; any other: it cannot go on. */
 MUST_CHECK int audit_step(struct audit *a);
+
+/* Of 1000 parts, about. */
+unsigned audit_progress(const struct audit *a);
 
 struct audit_figures {
 	uint64_t damages;		/* reported */

@@ -107,8 +107,10 @@ void files_rig_reclaim(struct files_rig *r)
 	assert_false(op_reclaim_wanted(r->f));
 }
 
-static void damaged(struct audit_listener *listener, uint64_t block, uint64_t count, const char *what)
+static void damaged(struct audit_listener *listener, uint64_t inode, uint64_t block, uint64_t count,
+		    const char *what)
 {
+	(void)inode;
 	(void)listener;
 	fprintf(stderr, "blocks %llu + %llu: %s\n", (unsigned long long)block, (unsigned long long)count, what);
 }

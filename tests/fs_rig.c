@@ -78,8 +78,10 @@ int fs_rig_commit(struct fs_rig *r)
 
 struct loud_listener { struct audit_listener listener; bool loud; };
 
-static void damaged(struct audit_listener *listener, uint64_t block, uint64_t count, const char *what)
+static void damaged(struct audit_listener *listener, uint64_t inode, uint64_t block, uint64_t count,
+		    const char *what)
 {
+	(void)inode;
 	if (container_of(listener, struct loud_listener, listener)->loud)
 		fprintf(stderr, "blocks %" PRIu64 " + %" PRIu64 ": %s\n", block, count, what);
 }

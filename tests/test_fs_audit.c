@@ -136,10 +136,12 @@ struct hunt {
 	uint64_t damages;
 };
 
-static void hunt_damaged(struct audit_listener *listener, uint64_t block, uint64_t count, const char *what)
+static void hunt_damaged(struct audit_listener *listener, uint64_t inode, uint64_t block, uint64_t count,
+			 const char *what)
 {
 	struct hunt *h = container_of(listener, struct hunt, listener);
 
+	(void)inode;
 	h->damages++;
 	if (h->block >= block && h->block < block + count && strstr(what, h->what))
 		h->found = true;
