@@ -10,7 +10,7 @@
 struct acl_entry { uint32_t id; uint16_t tag, perm; };
 struct acl { unsigned count; struct acl_entry at[ACL_ENTRIES_MAX]; };
 
-enum { NAMED = ACL_USER | ACL_GROUP, ACL_BYTES_MAX = 4 + 8 * ACL_ENTRIES_MAX };
+enum { NAMED = ACL_USER | ACL_GROUP };
 #define NO_ID UINT32_MAX
 
 /* ---- bytes ---- */
@@ -62,6 +62,28 @@ static int acl_parse(const uint8_t *bytes, size_t len, struct acl *acl)
 	return acl->count == 0 || acl_good(acl) ? 0 : -EINVAL;
 }
 
+static struct acl_entry *entry_of(struct acl *acl, unsigned tag)
+{
+	for (unsigned i = 0; i < acl->count; i++)
+		if (acl->at[i].tag == tag)
+			return &acl->at[i];
+	return NULL;
+}
+
+/* The entry that the mode's group bits stand for. */
+static struct acl_entry *group_class(struct acl *acl)
+{
+	struct acl_entry *mask = entry_of(acl, ACL_MASK);
+
+	return mask ? mask : entry_of(acl, ACL_GROUP_OBJ);
+}
+
+static uint32_t acl_mode(struct acl *acl)
+{
+	return (uint32_t)entry_of(acl, ACL_USER_OBJ)->perm << 6 | (uint32_t)group_class(acl)->perm << 3 |
+	       entry_of(acl, ACL_OTHER)->perm;
+}
+
 static const char *acl_name(bool is_default)
 {
 	return is_default ? ACL_DEFAULT_NAME : ACL_ACCESS_NAME;
@@ -70,6 +92,17 @@ static const char *acl_name(bool is_default)
 static uint32_t acl_flag(bool is_default)
 {
 	return is_default ? INODE_ACL_DEFAULT : INODE_ACL_ACCESS;
+}
+
+const char *acl_judge(const struct inode *inode, bool is_default, const uint8_t *bytes, size_t len)
+{
+	struct acl acl;
+
+	if (acl_parse(bytes, len, &acl) || acl.count == 0)
+		return "its access control list is none";
+	if (is_default)
+		return S_ISDIR(inode->mode) ? NULL : "it has a default access control list and is no directory";
+	return acl_mode(&acl) == (inode->mode & 0777) ? NULL : "its mode and its access control list do not agree";
 }
 
 /* One that the inode says it has. */
@@ -111,28 +144,6 @@ static int acl_drop(struct files *f, struct inode *inode, bool is_default)
 }
 
 /* ---- what they say ---- */
-
-static struct acl_entry *entry_of(struct acl *acl, unsigned tag)
-{
-	for (unsigned i = 0; i < acl->count; i++)
-		if (acl->at[i].tag == tag)
-			return &acl->at[i];
-	return NULL;
-}
-
-/* The entry that the mode's group bits stand for. */
-static struct acl_entry *group_class(struct acl *acl)
-{
-	struct acl_entry *mask = entry_of(acl, ACL_MASK);
-
-	return mask ? mask : entry_of(acl, ACL_GROUP_OBJ);
-}
-
-static uint32_t acl_mode(struct acl *acl)
-{
-	return (uint32_t)entry_of(acl, ACL_USER_OBJ)->perm << 6 | (uint32_t)group_class(acl)->perm << 3 |
-	       entry_of(acl, ACL_OTHER)->perm;
-}
 
 /* It says no more than a mode. */
 static bool acl_is_mode(struct acl *acl)

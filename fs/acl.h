@@ -18,8 +18,11 @@ enum {
 	ACL_VERSION = 2,
 	ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 16, ACL_OTHER = 32,
 	ACL_ENTRIES_MAX = 511,		/* 4 KiB of xattr, and of stack */
+	ACL_BYTES_MAX = 4 + 8 * ACL_ENTRIES_MAX,
 };
 
+/* Judges the value of one that @inode has: NULL when it may be there, or what is wrong. */
+MUST_CHECK const char *acl_judge(const struct inode *inode, bool is_default, const uint8_t *bytes, size_t len);
 /* -EACCES or 0 by the access ACL, which @inode has, for who is neither its owner nor root. */
 MUST_CHECK int acl_may(struct files *f, const struct caller *caller, const struct inode *inode, unsigned mask);
 /* A new inode in a directory that has a default ACL: its mode and its ACLs, none of it written but the xattrs. */

@@ -60,15 +60,22 @@ int directory_outside(struct files *f, uint64_t ino, uint64_t top)
 
 /* ---- items ---- */
 
-static int name_check(struct files *f, uint64_t dir, const struct tree_item *item)
+const char *name_judge(const struct tree_item *item)
 {
 	const struct name_item *n = (const struct name_item *)item->value;
 
 	if (item->len <= sizeof *n || item->len != sizeof *n + n->name_len || from_le64(n->inode) == 0)
-		return files_damaged(f, dir, "one of its names is none");
+		return "one of its names is none";
 	if (item->key.at < NAMES_ALIKE_MAX || item->key.at >> 63)
-		return files_damaged(f, dir, "one of its names has a hash that there is not");
-	return 0;
+		return "one of its names has a hash that there is not";
+	return NULL;
+}
+
+static int name_check(struct files *f, uint64_t dir, const struct tree_item *item)
+{
+	const char *wrong = name_judge(item);
+
+	return wrong ? files_damaged(f, dir, wrong) : 0;
 }
 
 /* *item: the name's, or -ENOENT; then *number is one that no name with this hash has, or NAMES_ALIKE_MAX. */
@@ -97,7 +104,7 @@ static int look(struct files *f, const struct place *place, struct tree_item *it
 
 /* ---- places ---- */
 
-static uint64_t name_hash(const struct files *f, const struct inode *dir, const char *name, size_t len)
+uint64_t name_hash(const struct files *f, const struct inode *dir, const char *name, size_t len)
 {
 	uint64_t hash = files_hash(f, dir->special, name, len) & f->hash_mask;
 

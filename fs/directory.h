@@ -21,6 +21,11 @@ _Static_assert(sizeof(struct name_item) == 10, "size on disk");
 
 enum { NAMES_ALIKE_MAX = 256, COOKIE_DOT = 1, COOKIE_DOT_DOT = 2 };
 
+/* Judges an item of kind ITEM_NAME: NULL when it is one; its bytes and its hash are not looked at. */
+MUST_CHECK const char *name_judge(const struct tree_item *item);
+/* The key of @name in @dir, with number 0. */
+uint64_t name_hash(const struct files *f, const struct inode *dir, const char *name, size_t len);
+
 enum place_dots { PLACE_NAME, PLACE_DOT, PLACE_DOT_DOT };
 
 struct place {

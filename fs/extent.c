@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-static int run_of(struct files *f, const struct tree_item *item, struct extent_run *run)
+bool extent_parse(const struct files *f, const struct tree_item *item, struct extent_run *run)
 {
 	struct extent extent;
 	bool good = extent_check(&f->fs.transaction.layout, item->value, item->len);
@@ -16,7 +16,12 @@ static int run_of(struct files *f, const struct tree_item *item, struct extent_r
 					    .unwritten = from_le32(extent.flags) & EXTENT_UNWRITTEN };
 		good = run->first < FILE_BLOCKS_MAX && run->count <= FILE_BLOCKS_MAX - run->first;
 	}
-	return good ? 0 : files_damaged(f, item->key.inode, "one of its extents is none");
+	return good;
+}
+
+static int run_of(struct files *f, const struct tree_item *item, struct extent_run *run)
+{
+	return extent_parse(f, item, run) ? 0 : files_damaged(f, item->key.inode, "one of its extents is none");
 }
 
 /* The last run that starts before block @first. -ENOENT. */

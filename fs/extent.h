@@ -18,6 +18,8 @@ struct extent_run {
 
 static inline uint64_t extent_end(const struct extent_run *run) { return run->first + run->count; }
 
+/* Of a value of ITEM_EXTENT; false: it is none. */
+MUST_CHECK bool extent_parse(const struct files *f, const struct tree_item *item, struct extent_run *run);
 /* The run that gives block @first of the file, or the next behind it. -ENOENT: there is none. */
 MUST_CHECK int extent_at(struct files *f, uint64_t ino, uint64_t first, struct extent_run *run);
 /* A run for a hole at block @first of the file: 1..@want blocks, near those before it. In the tree; inode->blocks

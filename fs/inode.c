@@ -44,24 +44,19 @@ static le64 seconds_of(struct fs_time time)
 	return to_le64((uint64_t)time.seconds);
 }
 
-int inode_read(struct files *f, uint64_t ino, struct inode *inode)
+const char *inode_parse(const struct tree_item *found, struct inode *inode)
 {
-	struct tree_key key = tree_key(ino, ITEM_INODE, 0);
 	struct inode_item item, *i = &item;
-	struct tree_item found;
 	const char *wrong;
-	int error = ino ? tree_find(&f->fs, &key, &found) : -ENOENT;
 
-	if (error)
-		return error;
-	if (found.len != sizeof item)
-		return files_damaged(f, ino, "its item has another length");
-	memcpy(&item, found.value, sizeof item);
+	if (found->len != sizeof item)
+		return "its item has another length";
+	memcpy(&item, found->value, sizeof item);
 	wrong = item_check(i);
 	if (wrong)
-		return files_damaged(f, ino, wrong);
+		return wrong;
 	*inode = (struct inode){
-		.ino = ino, .size = from_le64(i->size), .blocks = from_le64(i->blocks),
+		.ino = found->key.inode, .size = from_le64(i->size), .blocks = from_le64(i->blocks),
 		.special = from_le64(i->special), .parent = from_le64(i->parent), .flags = from_le32(i->flags),
 		.nlink = from_le32(i->nlink), .mode = from_le32(i->mode), .uid = from_le32(i->uid),
 		.gid = from_le32(i->gid), .xattr_bytes = from_le32(i->xattr_bytes),
@@ -69,7 +64,20 @@ int inode_read(struct files *f, uint64_t ino, struct inode *inode)
 		.mtime = time_of(i->mtime, i->mtime_ns), .ctime = time_of(i->ctime, i->ctime_ns),
 		.atime = time_of(i->atime, i->atime_ns), .btime = time_of(i->btime, i->btime_ns),
 	};
-	return 0;
+	return NULL;
+}
+
+int inode_read(struct files *f, uint64_t ino, struct inode *inode)
+{
+	struct tree_key key = tree_key(ino, ITEM_INODE, 0);
+	struct tree_item found;
+	const char *wrong;
+	int error = ino ? tree_find(&f->fs, &key, &found) : -ENOENT;
+
+	if (error)
+		return error;
+	wrong = inode_parse(&found, inode);
+	return wrong ? files_damaged(f, ino, wrong) : 0;
 }
 
 int inode_read_directory(struct files *f, uint64_t ino, struct inode *inode)

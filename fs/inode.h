@@ -38,6 +38,8 @@ struct inode {
 	struct fs_time mtime, ctime, atime, btime;
 };
 
+/* Judges a value of ITEM_INODE: NULL and *inode, or what is wrong with it, as files_damaged() wants it. */
+MUST_CHECK const char *inode_parse(const struct tree_item *item, struct inode *inode);
 /* -ENOENT: there is none. -EIO: it is damaged. */
 MUST_CHECK int inode_read(struct files *f, uint64_t ino, struct inode *inode);
 /* The same of a directory: -ENOTDIR. */

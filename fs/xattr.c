@@ -25,26 +25,38 @@ static unsigned pieces(uint32_t name_len, uint32_t value_len)
 	return value_len <= first ? 1 : 1 + (value_len - first + ITEM_VALUE_MAX - 1) / ITEM_VALUE_MAX;
 }
 
-/* Piece 0 of one. */
-static int head_check(struct files *f, const struct tree_item *item)
+const char *xattr_judge(const struct tree_item *item)
 {
 	const struct xattr_head *head = (const struct xattr_head *)item->value;
 	uint32_t value_len;
 
 	if (item->len < HEAD || item->key.at & 0xff)
-		return files_damaged(f, item->key.inode, "an extended attribute has no start");
+		return "an extended attribute has no start";
 	value_len = from_le32(head->value_len);
 	if (head->name_len == 0 || value_len > XATTR_VALUE_MAX || head->name_len > item->len - HEAD ||
 	    (uint64_t)(item->len - HEAD - head->name_len) != min_u64(value_len, first_room(head->name_len)))
-		return files_damaged(f, item->key.inode, "the lengths of an extended attribute do not add up");
-	return 0;
+		return "the lengths of an extended attribute do not add up";
+	return NULL;
+}
+
+/* Piece 0 of one. */
+static int head_check(struct files *f, const struct tree_item *item)
+{
+	const char *wrong = xattr_judge(item);
+
+	return wrong ? files_damaged(f, item->key.inode, wrong) : 0;
+}
+
+uint64_t xattr_hash(const struct files *f, uint64_t ino, const char *name, size_t len)
+{
+	return (files_hash(f, ino, name, len) & f->hash_mask) >> 16 << 16;
 }
 
 /* -ENODATA: *found is where it could be, or ALIKE_MAX names have its hash (-ENOSPC). */
 static int find(struct files *f, const struct inode *inode, const char *name, struct found *found)
 {
 	size_t len = strlen(name);
-	uint64_t hash = (files_hash(f, inode->ino, name, len) & f->hash_mask) >> 16 << 16;
+	uint64_t hash = xattr_hash(f, inode->ino, name, len);
 	struct tree_key key = tree_key(inode->ino, ITEM_XATTR, hash);
 	unsigned number = 0;
 

@@ -18,6 +18,11 @@ struct xattr_head {
 } __attribute__((packed));
 _Static_assert(sizeof(struct xattr_head) == 8, "size on disk");
 
+/* Judges an item that is the piece 0 of an attribute: NULL when it is one; its name's hash is not looked at. */
+MUST_CHECK const char *xattr_judge(const struct tree_item *item);
+/* The key of @name's piece 0, with number 0. */
+uint64_t xattr_hash(const struct files *f, uint64_t ino, const char *name, size_t len);
+
 /* *len: the value's. Copied when @size is not 0; -ERANGE when that is less. -ENODATA: no such name. */
 MUST_CHECK int xattr_get(struct files *f, const struct inode *inode, const char *name, void *out, size_t size,
 			 size_t *len);

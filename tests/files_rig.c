@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "files_rig.h"
 
-#include "audit.h"
+#include "fs_check.h"
 
 static uint64_t draw(uint64_t *state)
 {
@@ -107,28 +107,24 @@ void files_rig_reclaim(struct files_rig *r)
 	assert_false(op_reclaim_wanted(r->f));
 }
 
-static void damaged(struct audit_listener *listener, uint64_t inode, uint64_t block, uint64_t count,
-		    const char *what)
-{
-	(void)inode;
-	(void)listener;
-	fprintf(stderr, "blocks %llu + %llu: %s\n", (unsigned long long)block, (unsigned long long)count, what);
-}
-
 uint64_t files_rig_damages(struct files_rig *r)
 {
-	struct audit_listener listener = { .damaged = damaged };
-	struct audit *audit;
+	struct fs_check *check;
+	char text[CHECK_TEXT_BYTES];
 	uint64_t damages;
 	int result;
 
-	assert_int_equal(audit_new(&audit, &r->f->fs, &listener, 1 << 20), 0);
+	assert_int_equal(fs_check_new(&check, r->f, files_rig_draw(r, 2) ? CHECK_MEMORY_MIN : 1 << 20), 0);
 	do
-		result = audit_step(audit);
+		result = fs_check_step(check);
 	while (result == 1 || files_rig_again(r, result));
-	damages = audit_figures(audit)->damages + (result != 0);
-	audit_free(audit);
-	return damages;
+	damages = fs_check_figures(check)->damages;
+	for (unsigned i = 0; i < min_u64(damages, CHECK_DAMAGES_MAX); i++) {
+		fs_check_damage_text(fs_check_damage(check, i), text);
+		fprintf(stderr, "%s\n", text);
+	}
+	fs_check_free(check);
+	return damages + (result != 0);
 }
 
 static void piece_read(struct files_rig *r, const struct file_plan *plan, const struct file_piece *piece, uint8_t *out)

@@ -36,7 +36,7 @@ bool files_rig_again(struct files_rig *r, int result);
 void files_rig_tick(struct files_rig *r);	/* time passes, for all callers */
 /* Reclaims until nothing is left. */
 void files_rig_reclaim(struct files_rig *r);
-/* Damages found by an audit, each printed. */
+/* Damages found by a check, each printed. */
 uint64_t files_rig_damages(struct files_rig *r);
 /* All @len bytes of the file from @offset on; returns how many there are. */
 uint64_t files_rig_read(struct files_rig *r, uint64_t ino, uint64_t offset, uint8_t *out, uint64_t len);
