@@ -468,6 +468,10 @@ void pool_apply(struct pool *pool, const struct record_delta *deltas, uint32_t c
 		const uint8_t *payload, uint64_t lsn, uint64_t lsn_end)
 {
 	for (uint32_t i = 0; i < count; i++) {
+		struct blocks b = blocks_of(&deltas[i]);
+
+		if (pool->changing)
+			pool->changing(pool, b.first, b.end);
 		apply_delta(pool, &deltas[i], payload, lsn, lsn_end);
 		if (from_le16(deltas[i].kind) == DELTA_DATA)
 			payload += from_le32(deltas[i].length);
@@ -501,6 +505,8 @@ uint64_t pool_clean_order(const struct pool *pool)
 void pool_forget(struct pool *pool)
 {
 	CHECK(pool->loading_count == 0 && pool->holes_now->count == 0);
+	if (pool->changing)
+		pool->changing(pool, 0, UINT64_MAX);
 	for (uint64_t i = 0; i < pool->page_count; i++)
 		if (pool->pages[i].state != PAGE_FREE)
 			page_free(pool, &pool->pages[i]);

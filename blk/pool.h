@@ -69,6 +69,8 @@ struct pool {
 	void (*loaded)(struct pool *pool, int error);
 	/* A load has failed. True: the page is to stay LOADING until pool_mended() or pool_unmended(). NULL: never. */
 	bool (*mend)(struct pool *pool, uint64_t block);
+	/* Blocks [first, end) are about to change. NULL: nobody wants to know. */
+	void (*changing)(struct pool *pool, uint64_t first, uint64_t end);
 };
 
 /* How much memory the pool takes for each page, descriptor and index included. */

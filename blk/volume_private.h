@@ -107,6 +107,7 @@ struct volume {
 	struct verify_sink verify_sink;
 	struct fetches fetches;
 	struct volume_blocks *blocks;	/* or NULL */
+	struct volume_still *still;	/* or NULL */
 	struct cursor apply;		/* of a secondary; the scan of recovery too */
 	uint64_t applied;		/* pages and holes hold the log up to here */
 	uint64_t commit;

@@ -13,7 +13,7 @@
  * A reader commits nothing: it ends with abort(), which is cheap when nothing was changed.
  *
  * There are several of these: the primary's volume, a secondary's at its commit LSN, the files of a stopped replica, an
- * array in a test. All but the first and the last refuse changes with -EROFS.
+ * still of a volume (volume.h), an array in a test. All but the first and the last refuse changes with -EROFS.
  */
 #ifndef HOLDFAST_BLOCKS_H
 #define HOLDFAST_BLOCKS_H
@@ -34,7 +34,8 @@ struct blocks {
 	uint32_t write_max;		/* bytes that one transaction may give to write() */
 
 	/* *page: BLOCK_BYTES of the block as this transaction has it, until its end. -EAGAIN; -EIO: the block cannot
-	 * be read; -ERANGE: there is no such block, which is a damaged filesystem's word. */
+	 * be read; -ERANGE: there is no such block, which is a damaged filesystem's word; -ESTALE: of a still, which
+	 * has it no more. */
 	int (*read)(struct blocks *blocks, uint64_t block, const uint8_t **page);
 	/* Of a block that this transaction read and did not change: another number whenever its bytes may have become
 	 * others. 0: not known. NULL: never known. */

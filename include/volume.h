@@ -155,6 +155,32 @@ void volume_submit(struct volume *v, struct volume_request *request);
  * own. */
 struct blocks *volume_blocks(struct volume *v);
 
+/* ---- a still --------------------------------------------------------------------------------------- */
+
+/* The volume's blocks as readers saw them at one moment, to be looked at for long, read-only, while the volume goes on
+ * as if nobody did. A block that changes is kept first if it is in memory and `keep` wants it: as many as there is room
+ * for. Of others that change it is only known that they did: their read() says -ESTALE. When there is no more room, or
+ * what readers see becomes something else (a resync begins or is over), all of them say -ESTALE: take another. */
+struct volume_still;
+
+struct volume_still_config {
+	uint64_t blocks_max;		/* that are kept; 4 KiB each */
+	/* Is this block, as it is before its first change, to be kept? */
+	bool (*keep)(uint64_t block, const uint8_t *page);
+};
+
+/* Allots everything: what is kept, 1 MiB for reads, and up to 16 MiB that know what has changed. One at a time: -EBUSY.
+ * -ENOMEM. *out is the caller's until volume_still_free(), at the latest before volume_close(). */
+MUST_CHECK int volume_still_new(struct volume *v, const struct volume_still_config *config,
+				struct volume_still **out);
+/* Its memory is given back when reads in flight have ended; ready() is not called any more. NULL is fine. */
+void volume_still_free(struct volume_still *s);
+/* From now on it shows the volume as of now: *lsn. -EAGAIN: not yet open. -EIO: there is nothing to see (the volume
+ * is closed, or a resync runs without undo). */
+MUST_CHECK int volume_still_take(struct volume_still *s, uint64_t *lsn);
+/* The still's own. What changes is -EROFS. */
+struct blocks *volume_still_blocks(struct volume_still *s);
+
 /* ---- what it is and how it does ------------------------------------------------------------------ */
 
 /* A resync, as seen by either side of it. */
