@@ -52,6 +52,14 @@ bool peer_quiet(const struct peer *p)
 	return !p->dial.in_flight && !p->recv.in_flight && !p->send.in_flight && !p->cursor.op.in_flight;
 }
 
+struct peer *peer_by_name(struct volume *v, const char *name)
+{
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (strcmp(v->peers[i].config->name, name) == 0)
+			return &v->peers[i];
+	return NULL;
+}
+
 bool peer_connected(const struct peer *p)
 {
 	return p->socket >= 0 && p->met;
@@ -196,10 +204,11 @@ void peer_dial(struct peer *p, uint64_t now)
 static bool peer_stuck(struct peer *p, uint64_t now)
 {
 	struct volume *v = p->volume;
+	/* That its readers see nothing new holds nobody up but in mode D. */
+	uint64_t least = p->config->mode == MODE_D ? min_u64(p->durable, p->applied) : p->durable;
 
 	if (v->config.commit != COMMIT_ALL || p->state != PEER_ONLINE || p->config->mode == MODE_A ||
-	    v->role != ROLE_PRIMARY || !v->ack_count ||
-	    min_u64(p->durable, p->applied) >= v->log.closed.lsn)
+	    v->role != ROLE_PRIMARY || !v->ack_count || least >= v->log.closed.lsn)
 		p->progress_ns = now;
 	return now - p->progress_ns > 2 * v->config.peer_timeout_ns;
 }

@@ -89,6 +89,7 @@ struct peer {
 	struct lack *lack;		/* what it may lack of what the journal does not hold */
 	struct resync_source give;
 	uint64_t commit_sent, want_durable_sent;
+	uint64_t news_ns;		/* when a frame was last sent that is for readers only */
 	uint64_t limit;			/* its journal takes no log that ends above this */
 	bool limited;			/* there is log that it cannot take yet */
 
@@ -128,6 +129,8 @@ void peer_tick(struct peer *p, uint64_t now);
 void peer_drop(struct peer *p, const char *why, uint64_t delay_ns);
 /* Takes no more log from v->source. */
 void peer_source_lost(struct volume *v);
+/* NULL: there is none. */
+struct peer *peer_by_name(struct volume *v, const char *name);
 bool peer_connected(const struct peer *p);
 bool peer_quiet(const struct peer *p);
 /* It has all our log durably, up to @lsn: for the floor of our journal. */

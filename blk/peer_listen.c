@@ -16,14 +16,6 @@ static void greeting_end(struct greeting *g)
 	g->in_len = 0;
 }
 
-static struct peer *peer_named(struct volume *v, const char *name)
-{
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (strcmp(v->peers[i].config->name, name) == 0)
-			return &v->peers[i];
-	return NULL;
-}
-
 /* The HELLO is whole. The newest connection of a peer counts: older ones, whose end the peer may have left long
  * ago, would only come between. */
 static void greeting_whole(struct greeting *g, struct peer *p)
@@ -74,13 +66,13 @@ static void greeting_look(struct greeting *g)
 	}
 	if (result == 1)
 		result = frame_hello_check(hello, &field) ? -EBADMSG : 1;
-	if (result == 1 && !peer_named(v, hello->node)) {
+	if (result == 1 && !peer_by_name(v, hello->node)) {
 		field = "node: no peer of this name is configured";
 		result = -EBADMSG;
 	}
 	/* With nothing at stake it is answered, so that the other side learns what is wrong. */
 	if (result == 1 && memcmp(hello->uuid, v->geometry.uuid, UUID_BYTES) != 0 &&
-	    peer_connected(peer_named(v, hello->node))) {
+	    peer_connected(peer_by_name(v, hello->node))) {
 		field = "uuid, and its node is connected already";
 		result = -EBADMSG;
 	}
@@ -89,7 +81,7 @@ static void greeting_look(struct greeting *g)
 		greeting_end(g);
 		return;
 	}
-	greeting_whole(g, peer_named(v, hello->node));
+	greeting_whole(g, peer_by_name(v, hello->node));
 }
 
 static void greeting_receive(struct greeting *g);

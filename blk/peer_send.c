@@ -7,8 +7,6 @@
 
 #include "volume_private.h"
 
-enum { COMMIT_NEWS_NS = 5000000 };
-
 void *peer_body(struct peer *p)
 {
 	return p->out + p->out_len + sizeof(struct frame_header);
@@ -45,10 +43,16 @@ static void put_hello(struct peer *p)
 	p->say_hello = false;
 }
 
+/* What readers see during a resync may be of a history that our source does not know. */
+static uint64_t ack_applied(const struct volume *v)
+{
+	return resync_running(v) ? 0 : volume_visible(v);
+}
+
 struct frame_ack peer_ack(const struct volume *v)
 {
 	return (struct frame_ack){ to_le64(v->log.closed.lsn), to_le64(v->journal.written),
-				   to_le64(v->journal.durable), to_le64(v->applied),
+				   to_le64(v->journal.durable), to_le64(ack_applied(v)),
 				   to_le64(journal_limit(&v->journal)) };
 }
 
@@ -214,37 +218,62 @@ void peer_say_role(struct peer *p, enum role_ask ask, uint64_t number, const str
 	volume_turn_soon(p->volume);
 }
 
+/* News that only readers wait for: now, or in a while. */
+static bool news_now(struct peer *p)
+{
+	uint64_t now = volume_now(p->volume);
+
+	if (now - p->news_ns < NEWS_NS) {
+		volume_news_soon(p->volume);
+		return false;
+	}
+	p->news_ns = now;
+	return true;
+}
+
+static void news_of_sink(struct peer *p)
+{
+	struct volume *v = p->volume;
+	const struct frame_ack *sent = &p->ack_sent;
+	bool received = from_le64(sent->received) != v->log.closed.lsn;
+	bool written = from_le64(sent->written) != v->journal.written;
+	bool durable = from_le64(sent->durable) != v->journal.durable;
+	bool visible = from_le64(sent->applied) != ack_applied(v);
+
+	p->say_ack |= journal_limit(&v->journal) - from_le64(sent->limit) >= v->geometry.journal_bytes / 8;
+	switch (p->wants) {
+	case MODE_A: break;	/* once a tick is enough */
+	case MODE_B: p->say_ack |= received; break;
+	case MODE_C: p->say_ack |= written || durable; break;
+	case MODE_D: p->say_ack |= durable || visible; break;
+	}
+	if (visible && !p->say_ack)
+		p->say_ack = news_now(p);
+}
+
+/* A flush that came after its log was sent. And the commit LSN: in mode D writes here wait for its readers, and a full
+ * journal there waits for it; else readers alone do, when no log is there to carry it. */
+static void news_of_source(struct peer *p)
+{
+	struct volume *v = p->volume;
+	uint64_t want = min_u64(v->flush_wanted, p->cursor.at.lsn);
+	bool hurry = p->limited || p->config->mode == MODE_D;
+
+	p->say_ping |= want > p->want_durable_sent && want > p->durable;
+	if (p->commit_sent != v->commit && !p->say_ping)
+		p->say_ping = hurry || news_now(p);
+}
+
 void peer_news(struct peer *p)
 {
 	struct volume *v = p->volume;
 
 	if (!p->met || p->closing)
 		return;
-	if (v->source == p && resync_sink_acks(v)) {
-		const struct frame_ack *sent = &p->ack_sent;
-		uint64_t limit = journal_limit(&v->journal);
-		bool received = from_le64(sent->received) != v->log.closed.lsn;
-		bool written = from_le64(sent->written) != v->journal.written;
-		bool durable = from_le64(sent->durable) != v->journal.durable;
-		bool applied = from_le64(sent->applied) != v->applied;
-
-		p->say_ack |= limit - from_le64(sent->limit) >= v->geometry.journal_bytes / 8;
-		switch (p->wants) {
-		case MODE_A: break;	/* once a tick is enough */
-		case MODE_B: p->say_ack |= received; break;
-		case MODE_C: p->say_ack |= written || durable; break;
-		case MODE_D: p->say_ack |= durable || applied; break;
-		}
-	}
-	/* A flush that came after its log was sent. And the commit LSN: in mode D writes here wait for its readers, and
-	 * a full journal there waits for it; else, when no log is there to carry it, now and then. */
-	if (p->sourcing && (p->limited || p->cursor.at.lsn == v->log.closed.lsn)) {
-		uint64_t want = min_u64(v->flush_wanted, p->cursor.at.lsn);
-		bool hurry = p->limited || p->config->mode == MODE_D || volume_now(v) - p->sent_ns > COMMIT_NEWS_NS;
-
-		p->say_ping |= (want > p->want_durable_sent && want > p->durable) ||
-			       (hurry && p->commit_sent != v->commit);
-	}
+	if (v->source == p && resync_sink_acks(v))
+		news_of_sink(p);
+	if (p->sourcing && (p->limited || p->cursor.at.lsn == v->log.closed.lsn))
+		news_of_source(p);
 	if ((p->say_ack || p->say_ping) && !p->send.in_flight)
 		volume_turn_soon(v);
 }

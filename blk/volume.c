@@ -426,6 +426,36 @@ static void close_batch(struct volume *v)
 	journal_kick(&v->journal);
 }
 
+/* Nobody asks that the end of the log becomes durable, and readers elsewhere see no further. */
+static bool readers_wait(const struct volume *v)
+{
+	if (v->role != ROLE_PRIMARY || v->failed || v->flush_wanted >= v->log.closed.lsn)
+		return false;
+	for (unsigned i = 0; i < v->peer_count; i++)
+		if (v->peers[i].sourcing)
+			return true;
+	return false;
+}
+
+static void volume_news(struct io_op *op, int64_t result)
+{
+	struct volume *v = container_of(op, struct volume, news);
+
+	/* While writes follow each other a tick is soon enough. */
+	if (result >= 0 && readers_wait(v) && v->log.closed.lsn == v->quiet_lsn)
+		v->flush_wanted = v->log.closed.lsn;
+	v->quiet_lsn = v->log.closed.lsn;
+	volume_turn_soon(v);
+}
+
+void volume_news_soon(struct volume *v)
+{
+	if (v->news.in_flight || v->state != VOLUME_OPEN)
+		return;
+	v->news = (struct io_op){ .kind = IO_TIMER, .offset = NEWS_NS, .done = volume_news };
+	v->io->submit(v->io, &v->news);
+}
+
 static void volume_turn(struct io_op *op, int64_t result)
 {
 	struct volume *v = container_of(op, struct volume, turn);
@@ -447,6 +477,7 @@ static void volume_turn(struct io_op *op, int64_t result)
 		verify_sink_step(v);
 		verify_step(v);
 		volume_role_step(v);
+		volume_wait_step(v);
 		listener_step(&v->listener);
 		peer_follow_best(v);
 		for (unsigned i = 0; i < v->peer_count; i++) {
@@ -457,6 +488,8 @@ static void volume_turn(struct io_op *op, int64_t result)
 			peer_news(&v->peers[i]);
 			peer_send(&v->peers[i]);
 		}
+		if (readers_wait(v))
+			volume_news_soon(v);
 	}
 	/* Last, as its call's done() may free the volume. */
 	if (v->state == VOLUME_OPENING)

@@ -24,6 +24,37 @@ static uint64_t apply_target(const struct volume *v)
 		       min_u64(v->journal.written, v->log.closed.lsn));
 }
 
+/* From the end of one record to that of the next. */
+static void tell(struct volume *v, const void *annotation, uint32_t len, uint64_t start, uint64_t end)
+{
+	if (!v->on_applied || v->on_applied(v->on_applied_context, annotation, len, end))
+		return;
+	if (!v->hidden)
+		v->visible = start;
+	v->hidden = end;
+}
+
+void volume_caches_dropped(struct volume *v, uint64_t lsn)
+{
+	if (!v->hidden)
+		return;
+	v->visible = max_u64(v->visible, lsn);
+	if (lsn >= v->hidden)
+		v->hidden = 0;
+	for (unsigned i = 0; i < v->peer_count; i++)
+		peer_news(&v->peers[i]);
+	volume_turn_soon(v);
+}
+
+uint64_t volume_visible(const struct volume *v)
+{
+	uint64_t shown = v->applied;
+
+	if (resync_running(v))
+		shown = resync_readable(v) ? from_le64(v->sink.slot->header.lsn) : 0;
+	return v->hidden ? min_u64(shown, v->visible) : shown;
+}
+
 static int apply_record(struct volume *v, const struct record_header *r)
 {
 	const struct record_delta *deltas = record_deltas(r);
@@ -37,10 +68,10 @@ static int apply_record(struct volume *v, const struct record_header *r)
 		return result;
 	pool_apply(&v->pool, deltas, from_le32(r->delta_count), record_payload(r), from_le64(r->lsn), end);
 	/* While a resync runs readers see its snapshot, and all is told as one when it is over. */
-	if (v->on_applied && v->state == VOLUME_OPEN && !resync_running(v)) {
+	if (v->state == VOLUME_OPEN && !resync_running(v)) {
 		uint32_t len = from_le32(r->annotation_len);
 
-		v->on_applied(v->on_applied_context, len ? record_annotation(r) : NULL, len, end);
+		tell(v, len ? record_annotation(r) : NULL, len, v->applied, end);
 	}
 	return 0;
 }
@@ -52,8 +83,9 @@ void volume_shown(struct volume *v)
 	if (v->snapshot_shown == running)
 		return;
 	v->snapshot_shown = running;
-	if (v->on_applied)
-		v->on_applied(v->on_applied_context, NULL, 0, v->applied);
+	/* What caches hold may be of a history that is not ours any more. */
+	v->hidden = 0;
+	tell(v, NULL, 0, 0, v->applied);
 }
 
 int volume_put_blocks(struct volume *v, const struct record_delta *deltas, uint32_t count, const uint8_t *bytes,

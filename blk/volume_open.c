@@ -114,6 +114,7 @@ int volume_new(struct volume **out, struct io *io, const struct volume_config *c
 	list_init(&v->flushes);
 	list_init(&v->finished);
 	list_init(&v->answered);
+	list_init(&v->waits);
 	journal_init(&v->journal, io, config->journal, &v->geometry, &v->log, volume_journal_moved);
 	v->journal.cached = config->filesystem;
 	snprintf(why, WHY_BYTES, "memory: not enough for what `memory =` asks");
@@ -131,7 +132,7 @@ void volume_free(struct volume *v)
 	struct io *io = v->io;
 
 	CHECK(v->state == VOLUME_NEW || v->state == VOLUME_CLOSED);
-	CHECK(!v->turn.in_flight && !v->tick.in_flight && !journal_busy(&v->journal));
+	CHECK(!v->turn.in_flight && !v->tick.in_flight && !v->news.in_flight && !journal_busy(&v->journal));
 	for (unsigned i = 0; i < PEERS_MAX; i++)
 		peer_delete(&v->peers[i]);
 	listener_delete(&v->listener);
@@ -158,7 +159,7 @@ void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume
 }
 
 void volume_on_applied(struct volume *v,
-		       void (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
+		       bool (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
 		       void *context)
 {
 	v->on_applied = applied;
@@ -572,7 +573,7 @@ static bool all_quiet(const struct volume *v)
 	       lacks_quiet(&v->lacks) && undo_quiet(&v->undo) &&
 	       (v->failed || (undo_idle(&v->undo) && v->sink.step == SINK_NONE)) &&
 	       v->requests_in_flight == 0 && v->change.step == ROLE_STEP_NONE && !v->expecting &&
-	       list_empty(&v->answered);
+	       list_empty(&v->answered) && list_empty(&v->waits);
 }
 
 /* Batch closed and durable, everything applied is in the store, meta says so. */
@@ -606,8 +607,8 @@ void volume_close_step(struct volume *v)
 	/* A turn that was asked for meanwhile comes back here. */
 	if (!all_written(v) || !all_quiet(v) || v->turn.in_flight)
 		return;
-	if (v->tick.in_flight) {
-		v->io->cancel(v->io, &v->tick);	/* volume_tick() comes back here */
+	if (v->tick.in_flight || v->news.in_flight) {
+		v->io->cancel(v->io, v->tick.in_flight ? &v->tick : &v->news);	/* each comes back here */
 		return;
 	}
 	v->closing = NULL;

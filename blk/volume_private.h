@@ -11,6 +11,7 @@
  *	fetch.c		blocks that cannot be read are had from peers
  *	volume_blocks.c	pages and transactions, for a filesystem
  *	volume_role.c	promote, demote, switchover, failover: a call as a list of steps
+ *	volume_wait.c	until readers see it
  *	volume_commit.c	the acknowledgement policy in words
  *	volume_status.c	figures for people
  */
@@ -129,6 +130,8 @@ struct volume {
 
 	/* the turn */
 	struct io_op turn, tick;
+	struct io_op news;		/* until what readers elsewhere wait for is said: see volume_news_soon() */
+	uint64_t quiet_lsn;		/* where the log ended when it was last over */
 	bool store_full_said;
 	uint64_t destage_ns;		/* when something was first found dirty since the last round */
 
@@ -146,19 +149,27 @@ struct volume {
 
 	struct role_change change;
 	struct list answered;		/* calls, told at the end of the turn */
+	struct list waits;		/* calls of volume_wait() */
 	struct volume_call *expecting;	/* waits for peers that are about to come back, then runs as */
 	void (*expecting_verb)(struct volume *v, struct volume_call *call);
 	uint64_t opened_ns;
 	void (*on_role)(void *context, enum volume_role role);
 	void *on_role_context;
-	void (*on_applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn);
+	bool (*on_applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn);
 	void *on_applied_context;
+	uint64_t hidden;		/* its caches may hold what is older than this; 0 = they do not */
+	uint64_t visible;		/* of that: and nothing that is older than this */
 	bool snapshot_shown;		/* a resync runs, as volume_shown() last saw it */
 
 	uint64_t reads, writes, flushes_done, discards, bytes_read, bytes_written;
 };
 
-enum { TICK_NS = 100000000 };
+enum {
+	TICK_NS = 100000000,
+	/* Of what moves the commit LSN and what follows from it, nothing is said more often, and nobody is asked for a
+	 * sync sooner after a write, when no one waits but readers elsewhere. */
+	NEWS_NS = 1000000,
+};
 
 /* Flags of our own READs. EXACT: it is the volume as of request->lsn for sure; or -EAGAIN, when destage overtook it too
  * often. CURRENT: of what pages and store hold, whatever readers are shown; and no peer is asked for what our disk
@@ -197,6 +208,8 @@ void volume_lacks_moved(struct lacks *l);
 void volume_undo_moved(struct undo *u);
 void volume_destage_freed(struct destage *d);
 void volume_tick_start(struct volume *v);
+/* A turn, NEWS_NS from now: something is to be said, and it is too soon. */
+void volume_news_soon(struct volume *v);
 uint64_t volume_now(struct volume *v);
 
 /* volume_apply.c */
@@ -204,6 +217,8 @@ void volume_apply_step(struct volume *v);
 /* Every turn, before anybody else is asked for what readers see: a resync has begun, or is over. */
 void volume_shown(struct volume *v);
 void volume_apply_ready(struct cursor *c);
+/* What all readers here see at least. */
+uint64_t volume_visible(const struct volume *v);
 /* Blocks that no record of our log brought, as they are at @lsn_end, become dirty pages (or holes): @deltas of
  * whole blocks,
  * @bytes of those with data. 0, or as pool_prepare(): then nothing was done, and it may be tried again next turn.
@@ -214,6 +229,9 @@ MUST_CHECK int volume_put_blocks(struct volume *v, const struct record_delta *de
 /* volume_open.c */
 void volume_open_step(struct volume *v);
 void volume_close_step(struct volume *v);
+
+/* volume_wait.c */
+void volume_wait_step(struct volume *v);
 
 /* volume_commit.c */
 /* For whom writes wait just now, "" for nobody; and whether they go on when @p is gone. */

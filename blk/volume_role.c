@@ -388,14 +388,6 @@ void volume_demote(struct volume *v, struct volume_call *call)
 	change_start(v, call, CHANGE_DEMOTE, ROLE_STEP_DRAIN);
 }
 
-static struct peer *peer_by_name(struct volume *v, const char *name)
-{
-	for (unsigned i = 0; i < v->peer_count; i++)
-		if (strcmp(v->peers[i].config->name, name) == 0)
-			return &v->peers[i];
-	return NULL;
-}
-
 static void lacks(struct volume *v, const struct peer *p, char why[WHY_BYTES])
 {
 	const struct log_mark *mark = log_mark_below(&v->log, p->durable);

@@ -89,7 +89,8 @@ void volume_status(struct volume *v, struct volume_status *out)
 	*out = (struct volume_status){
 		.geometry = v->geometry, .role = v->role, .open = v->state == VOLUME_OPEN, .failed = v->failed,
 		.lsn_end = v->log.end.lsn, .lsn_written = v->journal.written, .lsn_durable = v->journal.durable,
-		.lsn_commit = v->commit, .lsn_applied = v->applied, .lsn_tail = v->journal.tail,
+		.lsn_commit = v->commit, .lsn_applied = v->applied, .lsn_visible = volume_visible(v),
+		.lsn_tail = v->journal.tail,
 		.lsn_oldest = v->log.end.lsn > ring ? v->log.end.lsn - ring : 0,
 		.requests_waiting = v->waiting_count, .acks_waiting = v->ack_count,
 		.pages = v->pool.page_count, .pages_dirty = v->pool.dirty_count, .pages_clean = v->pool.clean_count,

@@ -22,6 +22,7 @@
 #include "status_json.h"
 
 enum { STOP_PATIENCE_NS = 1000000000, ACCEPT_PAUSE_NS = 1000000000 };
+enum { TIMEOUT_MS_MAX = 1000000000 };	/* of wait: eleven days */
 
 enum client_state {
 	CLIENT_FREE,
@@ -260,6 +261,7 @@ static void run_failover(struct client *c) { client_call(c, CONTROL_FAILOVER); }
 static void run_reconnect(struct client *c) { client_call(c, CONTROL_RECONNECT); }
 static void run_resolve(struct client *c) { client_call(c, CONTROL_RESOLVE); }
 static void run_verify(struct client *c) { client_call(c, CONTROL_VERIFY); }
+static void run_wait(struct client *c) { client_call(c, CONTROL_WAIT); }
 static void run_divergence_drop(struct client *c) { client_call(c, CONTROL_DIVERGENCE_DROP); }
 
 /* A volume without a filesystem has no directory. */
@@ -321,6 +323,7 @@ static const struct verb {
 	{ "resolve", run_resolve, true, true, false },
 	{ "verify", run_verify, true, false, false },
 	{ "divergence-drop", run_divergence_drop, true, false, true },
+	{ "wait", run_wait, true, false, false },
 	{ "mount", run_mount, true, false, false },
 	{ "umount", run_umount, true, false, false },
 	{ "loop", run_loop, true, false, false },
@@ -346,9 +349,20 @@ static bool id_read(const char *text, uint64_t *id)
 	return *id != 0;
 }
 
+static bool count_read(const json_t *value, uint64_t most, uint64_t *out)
+{
+	json_int_t count = json_integer_value(value);
+
+	if (!json_is_integer(value) || count < 0 || (uint64_t)count > most)
+		return false;
+	*out = (uint64_t)count;
+	return true;
+}
+
 /* Fills c->call and *verb from an object of any content. False: it was refused. */
 static bool request_read(struct client *c, const json_t *request, const char **verb)
 {
+	uint64_t milliseconds;
 	const char *key;
 	json_t *value;
 
@@ -372,9 +386,14 @@ static bool request_read(struct client *c, const json_t *request, const char **v
 			c->call.repair = json_is_true(value);
 		} else if (strcmp(key, "id") == 0 && text && id_read(text, &c->call.id)) {
 			continue;
+		} else if (strcmp(key, "lsn") == 0 && count_read(value, LSN_MAX, &c->call.lsn)) {
+			continue;
+		} else if (strcmp(key, "timeout_ms") == 0 && count_read(value, TIMEOUT_MS_MAX, &milliseconds)) {
+			c->call.timeout_ns = milliseconds * 1000000;
 		} else {
 			client_refuse(c, -EINVAL, "request: \"%.64s\" is no key of a request, or its value is of "
-				      "the wrong kind; use verb, node, force, dry_run, repair, id, directory", key);
+				      "the wrong kind; use verb, node, force, dry_run, repair, id, directory, lsn, "
+				      "timeout_ms", key);
 			return false;
 		}
 	}

@@ -13,6 +13,7 @@
  *	{"verb":"resolve","node":"b","dry_run":false}
  *	{"verb":"verify","repair":false,"node":""}
  *	{"verb":"divergence-drop","id":"1f03..."}	1 to 16 hex digits, all of them: no prefix
+ *	{"verb":"wait","lsn":4711,"node":"","timeout_ms":60000}
  *	{"verb":"mount","directory":"/srv/photos"}	an absolute path without links. A file descriptor of
  *						fuse_mountpoint_mount() may come with the line (SCM_RIGHTS); without
  *						one the daemon mounts by itself
@@ -37,7 +38,7 @@ enum {
 };
 
 enum control_call { CONTROL_PROMOTE, CONTROL_DEMOTE, CONTROL_FAILOVER, CONTROL_SWITCHOVER, CONTROL_RECONNECT,
-		    CONTROL_RESOLVE, CONTROL_VERIFY, CONTROL_DIVERGENCE_DROP, CONTROL_CALLS };
+		    CONTROL_RESOLVE, CONTROL_VERIFY, CONTROL_DIVERGENCE_DROP, CONTROL_WAIT, CONTROL_CALLS };
 
 /* What the server does its work with: of holdfastd, or of a test. */
 struct control_config {

@@ -335,6 +335,7 @@ static int front_ends_new(struct daemon *d)
 			[CONTROL_FAILOVER] = volume_failover, [CONTROL_SWITCHOVER] = volume_switchover,
 			[CONTROL_RECONNECT] = volume_reconnect, [CONTROL_RESOLVE] = volume_resolve,
 			[CONTROL_VERIFY] = volume_verify, [CONTROL_DIVERGENCE_DROP] = volume_divergence_drop,
+			[CONTROL_WAIT] = volume_wait,
 		},
 		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered,
 		.loop_serve = daemon_loop_serve, .down = daemon_down,

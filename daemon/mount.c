@@ -25,7 +25,6 @@ enum { EPOCH_MINOR = 44 };		/* the first kernel protocol 7.x with epochs of name
 static void op_init(void *context, struct fuse_conn_info *conn)
 {
 	struct mount *m = context;
-	bool epochs;
 
 	conn->max_write = conn->max_read = FUSE_DATA_BYTES;
 	conn->max_readahead = FUSE_DATA_BYTES;
@@ -41,10 +40,9 @@ static void op_init(void *context, struct fuse_conn_info *conn)
 				       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO |
 				       FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
 				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT);
-	epochs = conn->proto_major == 7 && conn->proto_minor >= EPOCH_MINOR;
-	invalidator_epochs(&m->invalidator, epochs);
-	/* Without epochs it takes a remount to make the kernel forget every name. */
-	m->names_seconds = epochs || privilege_mounts() ? mount_cache_seconds : 0;
+	m->epochs = conn->proto_major == 7 && conn->proto_minor >= EPOCH_MINOR;
+	m->remounts = privilege_mounts();
+	invalidator_epochs(&m->invalidator, m->epochs);
 }
 
 static void op_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t lookups)
@@ -98,6 +96,7 @@ static void drop_everything(struct mount *m)
 
 	m->mounted = false;		/* even the superblock may be another */
 	m->cache_epoch++;
+	m->look_count = 0;		/* a look has the epoch of its begin; a directory that is listed is open */
 	reads_moved(m, 0, true);
 	if (!m->invalidator.running)
 		return;
@@ -126,20 +125,46 @@ static bool drop_change(struct mount *m, const struct annotation_change *change)
 	}
 }
 
-void mount_applied(void *mount, const void *annotation, uint32_t len, uint64_t lsn)
+/* Answers that are on their way: see invalidator_settle(). False: the queue was full. */
+static bool settle_looks(struct mount *m)
+{
+	while (m->look_count)
+		if (!invalidator_settle(&m->invalidator, m->looks[--m->look_count]))
+			return false;
+	return true;
+}
+
+void mount_looked(struct mount *m, uint64_t directory)
+{
+	if (m->role == ROLE_PRIMARY)
+		return;			/* all is dropped when that changes */
+	for (unsigned i = 0; i < m->look_count; i++)
+		if (m->looks[i] == directory)
+			return;
+	if (m->look_count == LOOKS_MAX && !settle_looks(m))
+		drop_everything(m);
+	m->looks[m->look_count++] = directory;
+}
+
+bool mount_applied(void *mount, const void *annotation, uint32_t len, uint64_t lsn)
 {
 	struct annotation_change change;
 	struct mount *m = mount;
-	bool room = annotation && annotation_check(annotation, len);
+	bool room = annotation && annotation_check(annotation, len) && settle_looks(m);
 	uint32_t at = 0;
 
-	(void)lsn;
 	while (room && annotation_next(annotation, &at, &change)) {
 		reads_moved(m, change.inode, false);
 		room = drop_change(m, &change);
 	}
 	if (!room)
 		drop_everything(m);
+	return invalidator_mark(&m->invalidator, lsn);
+}
+
+static void mount_dropped(void *context, uint64_t lsn)
+{
+	volume_caches_dropped(((struct mount *)context)->v, lsn);
 }
 
 bool mount_cached(struct mount *m, uint64_t ino)
@@ -156,10 +181,14 @@ bool mount_cached(struct mount *m, uint64_t ino)
 void mount_role_changed(struct mount *m)
 {
 	struct volume_status status;
+	bool demoted;
 
 	volume_status(m->v, &status);
+	demoted = m->role == ROLE_PRIMARY && status.role != ROLE_PRIMARY;
 	m->role = status.role;
 	m->mounted = false;
+	if (demoted)
+		drop_everything(m);
 	m->refused_said = false;
 	if (m->role == ROLE_PRIMARY && m->making == MAKING_NOTHING)
 		m->making = MAKING_LOOK;
@@ -217,6 +246,7 @@ static void mount_left(void *context, int result)
 	struct mount *m = context;
 
 	if (result == 0) {
+		volume_caches_dropped(m->v, UINT64_MAX);
 		m->place = PLACE_CLOSING;
 		m->channel.mounted = false;
 		fuse_channel_stop(&m->channel, mount_closed, m);
@@ -296,8 +326,8 @@ int mount_at(struct mount *m, const char *directory, int fd, char why[WHY_BYTES]
 		m->directory[0] = 0;
 		return res;
 	}
-	res = invalidator_start(&m->invalidator, m->channel.session, m->directory,
-				fuse_mount_directory.flags, mount_left, m);
+	res = invalidator_start(&m->invalidator, m->channel.session, m->directory, fuse_mount_directory.flags,
+				mount_left, mount_dropped, m);
 	if (res < 0) {
 		snprintf(why, WHY_BYTES, "there is no thread for the kernel's caches: %s", strerror(-res));
 		(void)umount2(m->directory, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);

@@ -9,6 +9,11 @@
 
 struct mount;
 
+/* An extended attribute that every inode has for all who may reach it, and that no list tells: an LSN in decimal. On
+ * the primary the log up to there has every change that was answered before, of all files (what is written into a
+ * mapping is no change before it is synced); elsewhere it is what readers here see. */
+#define MOUNT_LSN_XATTR "holdfast.lsn"
+
 /* Allots everything: @memory_bytes of it buffers, at least FUSE_MEMORY_BYTES_MIN. The volume has config.filesystem and
  * is not open yet. *out is the caller's until mount_free(). -ENOMEM; -EINVAL; with @why. */
 MUST_CHECK int mount_new(struct mount **out, struct ring *ring, struct volume *v, uint64_t memory_bytes,
@@ -17,7 +22,7 @@ MUST_CHECK int mount_new(struct mount **out, struct ring *ring, struct volume *v
  * makes the filesystem. */
 void mount_role_changed(struct mount *m);
 /* volume_on_applied()'s listener. */
-void mount_applied(void *mount, const void *annotation, uint32_t len, uint64_t lsn);
+bool mount_applied(void *mount, const void *annotation, uint32_t len, uint64_t lsn);
 
 /* Serves @directory, an absolute path without links; @fd as fuse_channel_mount() says. -EALREADY; -EBUSY; -errno; with
  * @why. */

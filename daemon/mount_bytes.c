@@ -2,6 +2,8 @@
 /* Writes, syncs, allocation, extended attributes. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "mount_private.h"
 
@@ -124,6 +126,35 @@ static char *xattr_room(struct mount_request *r, size_t *size)
 	return (char *)r->data.bytes;
 }
 
+static size_t lsn_text(struct mount *m, char *out, size_t room)
+{
+	struct volume_status status;
+	uint64_t lsn = op_lsn(&m->files);
+
+	volume_status(m->v, &status);
+	if (m->role != ROLE_PRIMARY)
+		lsn = status.lsn_visible;
+	else if (!lsn)
+		lsn = status.lsn_end;	/* of before we were primary */
+	return (size_t)snprintf(out, room, "%llu", (unsigned long long)lsn);
+}
+
+static void lsn_answer(struct mount_request *r, size_t size)
+{
+	char text[32];
+	size_t len = lsn_text(r->m, text, sizeof text);
+
+	if (size > 0 && size < len) {
+		request_end(r, -ERANGE);
+		return;
+	}
+	if (size == 0)
+		fuse_reply_xattr(r->fuse, len);
+	else
+		fuse_reply_buf(r->fuse, text, len);
+	request_give(r);
+}
+
 void mount_op_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct caller caller;
@@ -134,6 +165,10 @@ void mount_op_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t
 
 	if (!r)
 		return;
+	if (strcmp(name, MOUNT_LSN_XATTR) == 0) {
+		lsn_answer(r, size);
+		return;
+	}
 	out = xattr_room(r, &size);
 	error = op_getxattr(&r->m->files, &caller, ino, name, out, size, &len);
 	xattr_answer(r, error, size, len);

@@ -23,12 +23,14 @@ void mount_op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 	caller = request_caller(r, false);
 	r->answer = ANSWER_ENTRY;
 	error = op_lookup(&r->m->files, &caller, parent, name, &r->attributes);
+	if (!error)
+		mount_looked(r->m, parent);
 	if (error != -ENOENT || op_getattr(&r->m->files, parent, &r->attributes) != 0) {
 		request_end(r, error);
 		return;
 	}
 	/* The directory is there, the name is not: that too is worth remembering. */
-	nothing.entry_timeout = r->m->names_seconds;
+	nothing.entry_timeout = mount_name_seconds(r->m);
 	fuse_reply_entry(r->fuse, &nothing);
 	request_give(r);
 }
@@ -314,6 +316,8 @@ static void list_directory(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t o
 		r->data = fuse_channel_reading(&r->m->channel, l.room);
 	l.bytes = (char *)r->data.bytes;
 	error = op_readdir(&r->m->files, ino, (uint64_t)offset, plus, listing_take, &l);
+	if (!error && plus)
+		mount_looked(r->m, ino);
 	if (error) {
 		request_end(r, error);
 		return;

@@ -26,6 +26,7 @@ enum {
 	READ_PIECES = 8,		/* of one read, that the volume is asked for at once */
 	READ_TRIES = 8,			/* of a read whose plan is overtaken; then it is made of pages, in one turn */
 	CACHED_SLOTS = 1 << 16,		/* inodes of which it is known that the kernel's pages are good: 1 MiB */
+	LOOKS_MAX = 32,			/* directories whose names were told since the last record that was applied */
 	GROUPS_MAX = 256,		/* supplementary ones of a caller that count: more than anybody has */
 };
 
@@ -102,9 +103,12 @@ struct mount {
 	struct mount_request *again;	/* whose message is being taken apart anew */
 	struct io_op work;
 	uint32_t groups[GROUPS_MAX];
-	double names_seconds;		/* that the kernel may know a name */
 	struct mount_cached *cached;	/* CACHED_SLOTS, by inode */
 	uint64_t cache_epoch;		/* counts the times that everything was dropped */
+	bool epochs;			/* the kernel has epochs of names; without, it takes a remount to make it forget */
+	bool remounts;			/* we may do that */
+	uint64_t looks[LOOKS_MAX];
+	unsigned look_count;
 
 	/* the mount */
 	enum mount_place place;
@@ -116,8 +120,6 @@ struct mount {
 	void (*stopped)(void *context);
 	void *stopped_context;
 };
-
-extern const double mount_cache_seconds;
 
 /* ---- mount_request.c ---- */
 
@@ -141,11 +143,16 @@ void mount_work(struct io_op *op, int64_t result);
 void mount_work_soon(struct mount *m);
 struct stat mount_stat(const struct attributes *a);
 struct fuse_entry_param mount_entry(const struct mount *m, const struct attributes *a);
+/* For how long the kernel may believe a name, or an inode of type @mode. */
+double mount_name_seconds(const struct mount *m);
+double mount_inode_seconds(const struct mount *m, uint32_t mode);
 
 /* ---- mount.c ---- */
 
 /* Whether the kernel may keep what it has of the file's bytes when the file is opened now. */
 bool mount_cached(struct mount *m, uint64_t ino);
+/* An answer that tells inodes by their names in @directory is about to be given. */
+void mount_looked(struct mount *m, uint64_t directory);
 /* Tells who waits for the stop, when it is over. */
 void mount_stop_maybe(struct mount *m);
 

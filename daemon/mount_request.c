@@ -16,8 +16,19 @@
 #include "mount_private.h"
 
 /* What the kernel knows it keeps: on the primary nobody else changes it, and a secondary's is dropped when it changes.
- * */
-const double mount_cache_seconds = 86400;
+ * But when all is to be dropped, a directory that somebody stands in is not reached, nor is a name that is in use where
+ * the kernel has no epochs: the invalidator waits until these have timed out. */
+static const double cache_seconds = 86400;
+
+double mount_name_seconds(const struct mount *m)
+{
+	return m->epochs || (m->role == ROLE_PRIMARY && m->remounts) ? cache_seconds : INVALIDATOR_SETTLES_SECONDS;
+}
+
+double mount_inode_seconds(const struct mount *m, uint32_t mode)
+{
+	return S_ISDIR(mode) ? INVALIDATOR_SETTLES_SECONDS : mount_name_seconds(m);
+}
 
 struct stat mount_stat(const struct attributes *a)
 {
@@ -34,8 +45,8 @@ struct stat mount_stat(const struct attributes *a)
 struct fuse_entry_param mount_entry(const struct mount *m, const struct attributes *a)
 {
 	return (struct fuse_entry_param){ .ino = a->ino, .generation = a->generation, .attr = mount_stat(a),
-					  .attr_timeout = mount_cache_seconds,
-					  .entry_timeout = m->names_seconds };
+					  .attr_timeout = mount_inode_seconds(m, a->mode),
+					  .entry_timeout = mount_name_seconds(m) };
 }
 
 /* ---- the slot ---- */
@@ -126,7 +137,7 @@ static int reply(struct mount_request *r)
 
 	switch (r->answer) {
 	case ANSWER_ENTRY: return fuse_reply_entry(r->fuse, &entry);
-	case ANSWER_ATTRIBUTES: return fuse_reply_attr(r->fuse, &entry.attr, mount_cache_seconds);
+	case ANSWER_ATTRIBUTES: return fuse_reply_attr(r->fuse, &entry.attr, entry.attr_timeout);
 	case ANSWER_OPEN: return fuse_reply_open(r->fuse, &r->info);
 	case ANSWER_CREATE: return fuse_reply_create(r->fuse, &entry, &r->info);
 	case ANSWER_WRITE: return fuse_reply_write(r->fuse, r->done);

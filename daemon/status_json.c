@@ -88,6 +88,7 @@ static void put_position(json_t *o, const struct volume_status *s, int *bad)
 	put_number(lsn, "durable", s->lsn_durable, bad);
 	put_number(lsn, "commit", s->lsn_commit, bad);
 	put_number(lsn, "applied", s->lsn_applied, bad);
+	put_number(lsn, "visible", s->lsn_visible, bad);
 	put_number(lsn, "tail", s->lsn_tail, bad);
 	put_number(lsn, "oldest", s->lsn_oldest, bad);
 	put_number(lsn, "floor", s->lsn_floor, bad);

@@ -71,12 +71,14 @@ struct volume_call {
 	bool dry_run; /* failover, switchover, resolve: change nothing, say in @why what would happen */
 	bool repair;			/* verify: blocks that differ are sent anew */
 	char node[NAME_BYTES];		/* switchover: who becomes primary (may be ourselves); resolve: whom to keep;
-					 * verify: only this peer, "" = all */
+					 * verify: only this peer, "" = all; wait: whose readers, "" = ours */
 	uint64_t id;			/* divergence_drop: which one */
+	uint64_t lsn, timeout_ns;	/* wait */
 	/* Out. On refusal one sentence: the object, the reason, what to do next. On success a sentence
 	 * that may be empty (what was done, what may be lost). */
 	char why[WHY_BYTES];
 	struct list link;		/* the volume's own */
+	uint64_t deadline_ns;
 	int result;
 };
 
@@ -110,6 +112,9 @@ void volume_divergence_drop(struct volume *v, struct volume_call *call);
 /* On the primary: compare all blocks with the peers that are online, by hashes as of the same LSN on both sides. Starts
  * it; status says how it does. -EPERM not primary; -EBUSY one runs; -ENOTCONN no peer to compare with. */
 void volume_verify(struct volume *v, struct volume_call *call);
+/* Done when all readers of call->node see the log up to call->lsn, caches included. -ETIMEDOUT after
+ * call->timeout_ns (to a tenth of a second); -ENOENT no such node; -EPERM it is a peer, and this is not the primary. */
+void volume_wait(struct volume *v, struct volume_call *call);
 /* End the connection to peer call->node and dial or wait anew. -ENOENT for no such peer. */
 void volume_reconnect(struct volume *v, struct volume_call *call);
 
@@ -224,7 +229,8 @@ struct volume_peer_status {
 	const char *state;		/* lower case, static: "offline", "online", "needs resync", ... */
 	bool connected;
 	enum volume_role role;		/* as it last said */
-	uint64_t lsn_received, lsn_written, lsn_durable, lsn_applied;	/* as it last said */
+	uint64_t lsn_received, lsn_written, lsn_durable;	/* as it last said */
+	uint64_t lsn_applied;		/* the same: its lsn_visible */
 	uint64_t lag_bytes, lag_records,
 		lag_ns;                 /* of our log, what it has not made durable; 0 when we are not primary */
 	uint64_t contact_age_ns;	/* since we last heard from it; UINT64_MAX = never */
@@ -248,6 +254,9 @@ struct volume_status {
 	uint8_t epoch_uuid[UUID_BYTES];
 	char epoch_node[NAME_BYTES];
 	uint64_t lsn_end, lsn_written, lsn_durable, lsn_commit, lsn_applied, lsn_tail, lsn_oldest;
+	/* What every reader here sees at least, the caches of a listener (volume_on_applied()) included. During a
+	 * resync: lsn_consistent. */
+	uint64_t lsn_visible;
 	uint64_t requests_waiting;	/* admitted to the queue, not in the log yet */
 	uint64_t acks_waiting;		/* in the log, not acknowledged yet */
 	char waiting_for[WHY_BYTES];	/* "" or for whom or what */
@@ -286,9 +295,13 @@ void volume_on_role(struct volume *v, void (*changed)(void *context, enum volume
 /* Told, on a secondary, of each record of data whose changes readers see from here on, in order: @len bytes of
  * @annotation, of any content, which are gone after the call; @lsn is where the record ends. NULL: blocks have changed
  * of which nobody says what they were (a record without annotation, the end of a resync). One listener, which submits
- * nothing from inside. */
+ * nothing from inside. True: its readers see it. False: they may still see what caches hold, until it has said
+ * volume_caches_dropped() for @lsn, or for a later one that it was told. Until then lsn_visible stays behind, and so
+ * does what a primary in mode D waits for. */
 void volume_on_applied(struct volume *v,
-		       void (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
+		       bool (*applied)(void *context, const void *annotation, uint32_t len, uint64_t lsn),
 		       void *context);
+/* The listener's caches hold nothing from before @lsn, which is not below that of an earlier call, but after a NULL. */
+void volume_caches_dropped(struct volume *v, uint64_t lsn);
 
 #endif

@@ -84,6 +84,7 @@ static void fake_reconnect(struct volume *v, struct volume_call *c) { fake_call(
 
 static void fake_resolve(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_RESOLVE); }
 static void fake_verify(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_VERIFY); }
+static void fake_wait(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_WAIT); }
 static void fake_drop(struct volume *v, struct volume_call *c) { fake_call(v, c, CONTROL_DIVERGENCE_DROP); }
 
 static void fake_status(struct volume *v, struct volume_status *out)
@@ -197,7 +198,7 @@ static int setup(void **state)
 	struct control_config config = {
 		.volume = (struct volume *)(void *)f, .status = fake_status, .context = f,
 		.calls = { fake_promote, fake_demote, fake_failover, fake_switchover, fake_reconnect, fake_resolve,
-			   fake_verify, fake_drop },
+			   fake_verify, fake_drop, fake_wait },
 		.writers = fake_writers, .loop_offered = fake_loop_offered, .loop_serve = fake_loop_serve,
 		.down = fake_down,
 		.mount_file = "/run/holdfast/db0/volume",
@@ -520,6 +521,9 @@ static void control_hands_calls_to_the_volume(void **state)
 	assert_done(f, fd, "{\"verb\":\"verify\"}\n");
 	assert_false(f->call->repair);
 	assert_string_equal(f->call->node, "");
+	assert_done(f, fd, "{\"verb\":\"wait\",\"lsn\":4611686018427387904,\"node\":\"b\",\"timeout_ms\":1500}\n");
+	assert_int_equal(f->called, CONTROL_WAIT);
+	assert_true(f->call->lsn == 1ull << 62 && f->call->timeout_ns == 1500 * MILLISECOND);
 	assert_done(f, fd, "{\"verb\":\"divergence-drop\",\"id\":\"fedcba9876543210\"}\n");
 	assert_int_equal(f->called, CONTROL_DIVERGENCE_DROP);
 	assert_true(f->call->id == 0xfedcba9876543210);
@@ -584,6 +588,10 @@ static void control_refuses_requests_that_are_not_understood(void **state)
 		"{\"verb\":\"promote\",\"node\":null}\n",
 		"{\"verb\":\"resolve\"}\n",
 		"{\"verb\":\"verify\",\"repair\":\"yes\"}\n",
+		"{\"verb\":\"wait\",\"lsn\":-1}\n",
+		"{\"verb\":\"wait\",\"lsn\":\"1\"}\n",
+		"{\"verb\":\"wait\",\"lsn\":9223372036854775807}\n",
+		"{\"verb\":\"wait\",\"lsn\":1,\"timeout_ms\":1e3}\n",
 		"{\"verb\":\"divergence-drop\"}\n",
 		"{\"verb\":\"divergence-drop\",\"id\":17}\n",
 		"{\"verb\":\"divergence-drop\",\"id\":\"\"}\n",
