@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -151,6 +152,19 @@ static void channel_gone(struct fuse_channel *ch, int error)
 		ch->config.gone(ch->config.context, error);
 }
 
+/* The same message, and the same answer: but libfuse does not know it. */
+static void tmpfile_as_create(uint8_t *message, uint64_t len)
+{
+	static const char name[] = FUSE_CHANNEL_TMPFILE;
+	struct fuse_in_header *header = (void *)message;
+	uint8_t *at = message + sizeof *header + sizeof(struct fuse_create_in);
+
+	if (len < sizeof *header + sizeof(struct fuse_create_in) + sizeof name || header->opcode != FUSE_TMPFILE)
+		return;
+	memcpy(at, name, sizeof name);
+	header->opcode = FUSE_CREATE;
+}
+
 static void channel_receive(struct fuse_channel *ch)
 {
 	for (unsigned i = 0; i < RECEIVES_PER_TURN; i++) {
@@ -171,6 +185,7 @@ static void channel_receive(struct fuse_channel *ch)
 			return;
 		}
 		ch->receive_len = (uint64_t)len;
+		tmpfile_as_create(ch->receive, ch->receive_len);
 		request = (struct fuse_buf){ .mem = ch->receive, .size = (size_t)len };
 		fuse_session_process_buf(ch->session, &request);
 	}

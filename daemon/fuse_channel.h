@@ -41,6 +41,9 @@ struct fuse_pool {
 struct fuse_buffer { struct fuse_pool *pool; uint8_t *bytes; };	/* pool NULL: none */
 
 /* What never changes. All of it must live as long as the channel. */
+/* O_TMPFILE comes as a create() of this, which is no name. */
+#define FUSE_CHANNEL_TMPFILE "/"
+
 struct fuse_channel_config {
 	struct ring *ring;
 	const struct fuse_lowlevel_ops *operations;

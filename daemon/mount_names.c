@@ -238,7 +238,10 @@ void mount_op_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_
 
 	if (!r)
 		return;
-	error = op_create(&r->m->files, &caller, parent, name, mode, info->flags, &r->attributes);
+	if (strcmp(name, FUSE_CHANNEL_TMPFILE) == 0)
+		error = op_tmpfile(&r->m->files, &caller, parent, mode, &r->attributes);
+	else
+		error = op_create(&r->m->files, &caller, parent, name, mode, info->flags, &r->attributes);
 	if (!error)
 		opened(r, info, ANSWER_CREATE, r->attributes.ino);
 	request_end(r, error);

@@ -34,7 +34,8 @@ struct stat mount_stat(const struct attributes *a)
 {
 	return (struct stat){
 		.st_ino = a->ino, .st_mode = a->mode, .st_nlink = a->nlink, .st_uid = a->uid, .st_gid = a->gid,
-		.st_rdev = a->rdev, .st_size = (off_t)a->size, .st_blksize = BLOCK_BYTES,
+		/* What a directory takes is not counted by itself; programs take 0 for one that is not real. */
+		.st_rdev = a->rdev, .st_size = S_ISDIR(a->mode) ? BLOCK_BYTES : (off_t)a->size, .st_blksize = BLOCK_BYTES,
 		.st_blocks = (blkcnt_t)a->blocks,
 		.st_atim = { a->atime.seconds, a->atime.nanoseconds },
 		.st_mtim = { a->mtime.seconds, a->mtime.nanoseconds },

@@ -23,9 +23,15 @@ static int link_at(struct files *f, const struct caller *caller, uint64_t ino, u
 		return error;
 	if (S_ISDIR(inode.mode))
 		return -EPERM;
-	if (inode.nlink == 0 || inode.nlink >= LINKS_MAX)
-		return inode.nlink ? -EMLINK : -ENOENT;
-	inode.nlink++;
+	if (inode.nlink >= LINKS_MAX)
+		return -EMLINK;
+	if (inode.nlink == 0 && !opens_is_nameable(&f->opens, ino))
+		return -ENOENT;
+	if (inode.nlink++ == 0 && !(inode.flags & INODE_TRIM)) {
+		error = orphan_remove(f, ino);
+		if (error)
+			return error;
+	}
 	inode.ctime = caller->now;
 	inode_attributes(&inode, out);
 	error = place_put(f, &place, &inode, caller->now);
@@ -37,8 +43,13 @@ static int link_at(struct files *f, const struct caller *caller, uint64_t ino, u
 int op_link(struct files *f, const struct caller *caller, uint64_t ino, uint64_t parent, const char *name,
 	    struct attributes *out)
 {
+	int error;
+
 	files_begin(f, ANNOTATION_LINK);
-	return files_finish(f, link_at(f, caller, ino, parent, name, out));
+	error = files_finish(f, link_at(f, caller, ino, parent, name, out));
+	if (error == 0 && opens_count(&f->opens, ino))
+		opens_nameable(&f->opens, ino, false);
+	return error;
 }
 
 /* "." and ".." cannot be removed. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* New inodes with their first name: files, directories, links, devices. */
+/* New inodes with their first name, or without one: files, directories, links, devices. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 
 #include "acl.h"
 #include "directory.h"
+#include "orphan.h"
 #include "symlink.h"
 
 /* What is to be made, and then what was. */
@@ -152,5 +153,46 @@ int op_create(struct files *f, const struct caller *caller, uint64_t parent, con
 	if (there)
 		return op_open(f, caller, there, flags, out);
 	opens_add(&f->opens, out->ino);
+	return 0;
+}
+
+static int make_unnamed(struct files *f, const struct caller *caller, uint64_t parent, uint32_t mode,
+			struct attributes *out)
+{
+	struct inode dir, inode;
+	int error = inode_read_directory(f, parent, &dir);
+
+	if (error == 0)
+		error = inode_may(f, caller, &dir, MAY_WRITE | MAY_EXECUTE);
+	if (error == 0 && dir.nlink == 0)
+		error = -ENOENT;
+	if (error == 0 && !opens_have_room(&f->opens))
+		error = -ENFILE;
+	if (error == 0)
+		error = inode_new(f, caller, S_IFREG | (mode & 07777), &inode);
+	if (error)
+		return error;
+	inode.nlink = 0;
+	error = inherit(f, caller, &dir, &inode);
+	if (error == 0)
+		error = orphan_add(f, inode.ino);
+	if (error == 0)
+		error = inode_insert(f, &inode);
+	annotation_inode(&f->annotation, ANNOTATION_ATTRIBUTES, inode.ino);
+	inode_attributes(&inode, out);
+	return error;
+}
+
+int op_tmpfile(struct files *f, const struct caller *caller, uint64_t parent, uint32_t mode, struct attributes *out)
+{
+	int error;
+
+	files_begin(f, ANNOTATION_CREATE);
+	error = files_finish(f, make_unnamed(f, caller, parent, mode, out));
+	if (error)
+		return error;
+	opens_add(&f->opens, out->ino);
+	opens_mark(&f->opens, out->ino);
+	opens_nameable(&f->opens, out->ino, true);
 	return 0;
 }

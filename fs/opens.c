@@ -73,6 +73,21 @@ void opens_mark(struct opens *o, uint64_t ino)
 	slot->marked = 1;
 }
 
+void opens_nameable(struct opens *o, uint64_t ino, bool nameable)
+{
+	struct opens_slot *slot = &o->slots[find(o, ino)];
+
+	CHECK(slot->count > 0);
+	slot->nameable = nameable;
+}
+
+bool opens_is_nameable(const struct opens *o, uint64_t ino)
+{
+	const struct opens_slot *slot = &o->slots[find(o, ino)];
+
+	return slot->count && slot->nameable;
+}
+
 bool opens_remove(struct opens *o, uint64_t ino)
 {
 	uint64_t free_slot = find(o, ino), at = free_slot;

@@ -9,7 +9,7 @@
 
 enum { OPENS_SLOTS = 1 << 17, OPENS_MAX = OPENS_SLOTS / 4 * 3 };	/* 98,304 files open at once in 2 MiB */
 
-struct opens_slot { uint64_t ino; uint32_t count; uint32_t marked; };	/* count 0: free */
+struct opens_slot { uint64_t ino; uint32_t count; bool marked, nameable; };	/* count 0: free */
 struct opens {
 	struct opens_slot *slots;
 	uint64_t count;			/* inodes that are open */
@@ -27,6 +27,9 @@ bool opens_have_room(const struct opens *o);
 void opens_add(struct opens *o, uint64_t ino);
 /* It is open. Whoever takes the last one away wants to know. */
 void opens_mark(struct opens *o, uint64_t ino);
+/* It is open. It never had a name, and may get one. */
+void opens_nameable(struct opens *o, uint64_t ino, bool nameable);
+bool opens_is_nameable(const struct opens *o, uint64_t ino);
 /* It is open. True when that was the last time, and it is marked. */
 bool opens_remove(struct opens *o, uint64_t ino);
 

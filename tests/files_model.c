@@ -294,6 +294,23 @@ int model_create(struct model *m, const struct caller *c, uint64_t parent, const
 	return error;
 }
 
+/* As one that was made under a name and lost it at once; but the directory is as it was. */
+int model_tmpfile(struct model *m, const struct caller *c, uint64_t parent, uint32_t mode, uint64_t ino)
+{
+	static const char name[] = "O_TMPFILE: nothing else in these tests has this name";
+	struct attributes dir = model_inode(m, parent) ? model_inode(m, parent)->a : (struct attributes){ 0 };
+	int error = model_make(m, c, parent, name, S_IFREG | (mode & 07777), 0, NULL, ino);
+
+	if (error)
+		return error;
+	take(m, parent, name);
+	model_inode(m, parent)->a = dir;
+	model_inode(m, ino)->a.nlink = 0;
+	model_inode(m, ino)->opens++;
+	model_inode(m, ino)->nameable = true;
+	return 0;
+}
+
 int model_link(struct model *m, const struct caller *c, uint64_t ino, uint64_t parent, const char *name)
 {
 	struct model_inode *i = model_inode(m, ino);
@@ -306,10 +323,11 @@ int model_link(struct model *m, const struct caller *c, uint64_t ino, uint64_t p
 		return error;
 	if (S_ISDIR(i->a.mode))
 		return -EPERM;
-	if (i->a.nlink == 0)
+	if (i->a.nlink == 0 && !i->nameable)
 		return -ENOENT;
 	if (i->a.nlink >= 65536)
 		return -EMLINK;
+	i->nameable = false;
 	i->a.nlink++;
 	i->a.ctime = c->now;
 	put(m, parent, name, ino);

@@ -14,6 +14,7 @@ struct model_inode {
 	struct attributes a;		/* blocks and generation are not known here */
 	uint64_t parent;		/* of a directory */
 	unsigned opens;
+	bool nameable;			/* of O_TMPFILE, and never linked */
 	uint8_t *data;			/* a.size bytes, of a regular file */
 	char *target;			/* of a symbolic link */
 	struct model_name *names;	/* of a directory */
@@ -48,6 +49,7 @@ int model_make(struct model *m, const struct caller *c, uint64_t parent, const c
 	       const char *target, uint64_t ino);
 int model_create(struct model *m, const struct caller *c, uint64_t parent, const char *name, uint32_t mode, int flags,
 		 uint64_t ino);
+int model_tmpfile(struct model *m, const struct caller *c, uint64_t parent, uint32_t mode, uint64_t ino);
 int model_link(struct model *m, const struct caller *c, uint64_t ino, uint64_t parent, const char *name);
 int model_unlink(struct model *m, const struct caller *c, uint64_t parent, const char *name);
 int model_rmdir(struct model *m, const struct caller *c, uint64_t parent, const char *name);

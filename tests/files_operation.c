@@ -237,18 +237,19 @@ void operation_draw(struct operation *op, struct operation_source *s, struct mod
 		OPERATION_UNLINK, OPERATION_RMDIR, OPERATION_LINK, OPERATION_RENAME, OPERATION_RENAME,
 		OPERATION_RENAME, OPERATION_SETATTR, OPERATION_SETATTR, OPERATION_WRITE, OPERATION_WRITE,
 		OPERATION_WRITE, OPERATION_WRITE, OPERATION_FALLOCATE, OPERATION_FALLOCATE, OPERATION_SETXATTR,
-		OPERATION_SETXATTR, OPERATION_REMOVEXATTR,
+		OPERATION_SETXATTR, OPERATION_REMOVEXATTR, OPERATION_TMPFILE,
 	};
 
 	*op = (struct operation){ .fill = below(s, 1 << 20) };
 	do
 		op->verb = (enum operation_verb)verbs[below(s, sizeof verbs)];
-	while (!s->may_open && (op->verb == OPERATION_OPEN || op->verb == OPERATION_CREATE));
+	while (!s->may_open && (op->verb == OPERATION_OPEN || op->verb == OPERATION_CREATE ||
+				op->verb == OPERATION_TMPFILE));
 	operation_draw_caller(s, &op->caller);
 	operation_draw_name(s, op->name);
 	switch (op->verb) {
 	case OPERATION_MAKE: draw_make(op, s, m); break;
-	case OPERATION_CREATE: case OPERATION_OPEN: draw_open(op, s, m); break;
+	case OPERATION_CREATE: case OPERATION_OPEN: case OPERATION_TMPFILE: draw_open(op, s, m); break;
 	case OPERATION_LINK: op->ino = operation_draw_inode(s, m, one_in(s, 3) ? 0 : S_IFREG); /* fall through */
 	case OPERATION_UNLINK: case OPERATION_RMDIR: op->parent = draw_dir(s, m); break;
 	case OPERATION_RENAME: draw_rename(op, s, m); break;
@@ -318,6 +319,7 @@ int operation_run(struct operation *op, struct files *f)
 	case OPERATION_SETXATTR:
 		return op_setxattr(f, c, op->ino, op->name, value_of(op), value_len(op), op->flags);
 	case OPERATION_REMOVEXATTR: return op_removexattr(f, c, op->ino, op->name);
+	case OPERATION_TMPFILE: return op_tmpfile(f, c, op->parent, op->mode, &op->attributes);
 	case OPERATION_VERBS: break;
 	}
 	return -ENOSYS;
@@ -346,6 +348,7 @@ int operation_model(const struct operation *op, struct model *m, int result)
 	case OPERATION_SETXATTR:
 		return model_setxattr(m, c, op->ino, op->name, value_of(op), value_len(op), op->flags);
 	case OPERATION_REMOVEXATTR: return model_removexattr(m, c, op->ino, op->name);
+	case OPERATION_TMPFILE: return model_tmpfile(m, c, op->parent, op->mode, made);
 	case OPERATION_VERBS: break;
 	}
 	return -ENOSYS;
@@ -355,7 +358,7 @@ const char *operation_name(const struct operation *op)
 {
 	static const char *const names[OPERATION_VERBS] = {
 		"make", "create", "open", "link", "unlink", "rmdir", "rename", "setattr", "write", "fallocate",
-		"setxattr", "removexattr",
+		"setxattr", "removexattr", "tmpfile",
 	};
 
 	return names[op->verb];

@@ -308,7 +308,7 @@ static void play_operation(struct player *p)
 	if (result)
 		return;
 	check_content(p, &op);
-	if (op.verb == OPERATION_CREATE || op.verb == OPERATION_OPEN)
+	if (op.verb == OPERATION_CREATE || op.verb == OPERATION_OPEN || op.verb == OPERATION_TMPFILE)
 		p->handles[p->handle_count++] = op.attributes.ino;
 }
 
