@@ -59,8 +59,7 @@ static void op_forget_multi(fuse_req_t fuse, size_t count, struct fuse_forget_da
 	fuse_reply_none(fuse);
 }
 
-/* Without flush close() asks us nothing. Without locks they are the kernel's. Without copy_file_range it reads and
- * writes. */
+/* Without flush close() asks us nothing. Without locks they are the kernel's. */
 static const struct fuse_lowlevel_ops operations = {
 	.init = op_init,
 	.forget = op_forget, .forget_multi = op_forget_multi,
@@ -73,6 +72,7 @@ static const struct fuse_lowlevel_ops operations = {
 	.opendir = mount_op_opendir, .releasedir = mount_op_release, .fsyncdir = mount_op_fsync,
 	.readdir = mount_op_readdir, .readdirplus = mount_op_readdirplus,
 	.statfs = mount_op_statfs, .fallocate = mount_op_fallocate, .lseek = mount_op_lseek,
+	.copy_file_range = mount_op_copy_file_range,
 	.setxattr = mount_op_setxattr, .getxattr = mount_op_getxattr, .listxattr = mount_op_listxattr,
 	.removexattr = mount_op_removexattr,
 };

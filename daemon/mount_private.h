@@ -6,6 +6,7 @@
  *	mount_names.c		operations on names, attributes and open files
  *	mount_bytes.c		writes, syncs, allocation, xattrs
  *	mount_read.c		reads: a plan, its pieces, and whether it still held when they were there
+ *	mount_copy.c		copy_file_range()
  *	mount_format.c		the filesystem comes into being, or is found
  *	invalidator.c		the helper thread that speaks to the kernel's caches
  */
@@ -59,7 +60,9 @@ struct mount_request {
 	uint64_t message_len;
 	struct fuse_buffer data;	/* of what is read */
 
-	/* A read. */
+	uint64_t copy_ino, copy_offset;	/* of copy_file_range(): where to */
+
+	/* A read, or what is copied. */
 	struct list reading;		/* of mount.reading, while it has a plan */
 	uint64_t offset, len;
 	unsigned tries, piece_next, pieces_busy;
@@ -163,6 +166,12 @@ int mount_ready(struct mount *m);
 /* The next step, when there is one. */
 void mount_make(struct mount *m);
 
+/* ---- mount_read.c ---- */
+
+/* The bytes of a piece of the volume, from pages that are in memory now; the caller ends with blocks->abort(). -EAGAIN:
+ * those that are not have all been asked for. */
+MUST_CHECK int mount_piece_pages(struct mount *m, const struct file_piece *piece, uint8_t *to);
+
 /* ---- operations ---- */
 
 void mount_op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name);
@@ -186,6 +195,10 @@ void mount_op_readdirplus(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t of
 void mount_op_statfs(fuse_req_t fuse, fuse_ino_t ino);
 
 void mount_op_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *info);
+
+void mount_op_copy_file_range(fuse_req_t fuse, fuse_ino_t ino, off_t offset, struct fuse_file_info *info,
+			      fuse_ino_t copy_ino, off_t copy_offset, struct fuse_file_info *copy_info, size_t len,
+			      int flags);
 
 void mount_op_write(fuse_req_t fuse, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
 		    struct fuse_file_info *info);

@@ -136,10 +136,9 @@ static void read_pieces(struct mount_request *r)
 
 /* ---- all of it at one moment ---- */
 
-/* Copies the piece's blocks from pages. Those that are not there are all asked for before it gives up. */
-static int piece_copy(struct mount_request *r, const struct file_piece *piece, uint64_t at)
+int mount_piece_pages(struct mount *m, const struct file_piece *piece, uint8_t *to)
 {
-	struct blocks *blocks = r->m->files.fs.blocks;
+	struct blocks *blocks = m->files.fs.blocks;
 	uint64_t from = piece->offset, end = piece->offset + piece->len;
 	int result = 0;
 
@@ -153,7 +152,7 @@ static int piece_copy(struct mount_request *r, const struct file_piece *piece, u
 		if (error)
 			result = error;
 		else
-			memcpy(place_of(r, at + (from - piece->offset)), page + from % BLOCK_BYTES, len);
+			memcpy(to + (from - piece->offset), page + from % BLOCK_BYTES, len);
 		from += len;
 	}
 	return result;
@@ -166,8 +165,10 @@ static void read_exact(struct mount_request *r)
 	int result = 0;
 
 	for (unsigned i = 0; i < r->plan.count; at += r->plan.pieces[i++].len) {
-		int error = r->plan.pieces[i].kind == PIECE_VOLUME ? piece_copy(r, &r->plan.pieces[i], at) : 0;
+		int error = 0;
 
+		if (r->plan.pieces[i].kind == PIECE_VOLUME)
+			error = mount_piece_pages(r->m, &r->plan.pieces[i], place_of(r, at));
 		if (error && (result == 0 || result == -EAGAIN))
 			result = error;
 	}

@@ -182,6 +182,20 @@ class Exerciser:
         self.grow(offset + length)
         return f"allocate {offset} {length}"
 
+    def copy(self):
+        offset, length = self.span()
+        to = self.random.randrange(SIZE_MAX - length)
+        length = max(0, min(length, len(self.model) - offset, abs(to - offset)))
+        if not length:
+            return "copy nothing"
+        done = 0
+        while done < length:
+            done += os.copy_file_range(self.fd(), self.fd(), length - done, offset + done, to + done)
+        data = self.model[offset:offset + length]
+        self.grow(to + length)
+        self.model[to:to + length] = data
+        return f"copy {offset} {length} to {to}"
+
     def map(self):
         if not self.model:
             return "map nothing"
