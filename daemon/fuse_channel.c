@@ -16,9 +16,11 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "auto.h"
@@ -98,6 +100,44 @@ void fuse_channel_give(struct fuse_channel *ch, struct fuse_buffer *buffer)
 	CHECK(pool->free_count < pool->count);
 	pool->free[pool->free_count++] = buffer->bytes;
 	*buffer = (struct fuse_buffer){ NULL, NULL };
+}
+
+/* ---- INIT ---- */
+
+/* While INIT is answered: flags that go into the answer. The helper thread sends too, but no such thing. */
+static _Thread_local uint32_t init_flags;
+
+static void init_look(const struct fuse_channel *ch, const uint8_t *message, uint64_t len)
+{
+	const struct fuse_in_header *header = (const void *)message;
+	const struct fuse_init_in *init = (const void *)(header + 1);
+
+	init_flags = 0;
+	if (len >= sizeof *header + offsetof(struct fuse_init_in, flags) + sizeof init->flags &&
+	    header->opcode == FUSE_INIT)
+		init_flags = init->flags & ch->config.init_flags;
+}
+
+static ssize_t channel_writev(int fd, struct iovec *parts, int count, void *context)
+{
+	struct fuse_init_out init;
+	struct iovec changed[2];
+
+	(void)context;
+	if (!init_flags || count != 2 || parts[1].iov_len > sizeof init ||
+	    parts[1].iov_len < offsetof(struct fuse_init_out, flags) + sizeof init.flags)
+		return writev(fd, parts, count);
+	memcpy(&init, parts[1].iov_base, parts[1].iov_len);
+	init.flags |= init_flags;
+	changed[0] = parts[0];
+	changed[1] = (struct iovec){ &init, parts[1].iov_len };
+	return writev(fd, changed, 2);
+}
+
+static ssize_t channel_read(int fd, void *bytes, size_t len, void *context)
+{
+	(void)context;
+	return read(fd, bytes, len);
 }
 
 /* ---- receiving ---- */
@@ -186,6 +226,7 @@ static void channel_receive(struct fuse_channel *ch)
 		}
 		ch->receive_len = (uint64_t)len;
 		tmpfile_as_create(ch->receive, ch->receive_len);
+		init_look(ch, ch->receive, ch->receive_len);
 		request = (struct fuse_buf){ .mem = ch->receive, .size = (size_t)len };
 		fuse_session_process_buf(ch->session, &request);
 	}
@@ -228,8 +269,8 @@ int fuse_channel_new(struct fuse_channel *ch, const struct fuse_channel_config *
 /* @fd is the session's from now on, also after an error. */
 static int channel_connect(struct fuse_channel *ch, int fd, char why[WHY_BYTES])
 {
+	const struct fuse_custom_io custom = { .writev = channel_writev, .read = channel_read };
 	AUTO_CLOSE int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	char device[32];
 	int res;
 
 	if (again < 0) {
@@ -238,9 +279,8 @@ static int channel_connect(struct fuse_channel *ch, int fd, char why[WHY_BYTES])
 		close(fd);
 		return res;
 	}
-	snprintf(device, sizeof device, "/dev/fd/%d", fd);
-	if (fuse_session_mount(ch->session, device) < 0) {
-		snprintf(why, WHY_BYTES, "libfuse does not take %s", device);
+	if (fuse_session_custom_io(ch->session, &custom, fd) < 0) {
+		snprintf(why, WHY_BYTES, "libfuse does not take the connection");
 		close(fd);
 		return -EIO;
 	}

@@ -9,6 +9,7 @@
 #include "mount_private.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -355,6 +356,8 @@ static int mount_allot(struct mount *m, struct ring *ring, uint64_t memory_bytes
 	const struct fuse_channel_config config = {
 		.ring = ring, .operations = &operations, .operations_size = sizeof operations, .context = m,
 		.ready = mount_has_room, .gone = mount_gone,
+		/* Else each write() asks first whether there is a security.capability to take away. */
+		.init_flags = FUSE_HANDLE_KILLPRIV_V2,
 	};
 	struct blocks *blocks = volume_blocks(m->v);
 	int res;

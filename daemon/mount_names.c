@@ -3,6 +3,7 @@
  * nothing to count, and nothing to forget. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -116,6 +117,23 @@ static struct attributes_set set_of(const struct stat *st, int to_set, bool by_h
 	return set;
 }
 
+/* Where the kernel leaves it to us (FUSE_HANDLE_KILLPRIV_V2) to take setuid and setgid away, it says so: with a cut in
+ * a flag that libfuse does not pass on, otherwise by asking for nothing else, before it writes. */
+static bool kills_privileges(const struct mount_request *r, const struct attributes_set *set)
+{
+	const struct fuse_in_header *header = request_message(r);
+	const struct fuse_setattr_in *setattr = (const void *)(header + 1);
+
+	return setattr->valid & FATTR_KILL_SUIDGID || !(set->valid & ~(unsigned)SET_BY_HANDLE);
+}
+
+static bool has_privileges(struct mount *m, uint64_t ino)
+{
+	struct attributes a;
+
+	return op_getattr(&m->files, ino, &a) == 0 && a.mode & (S_ISUID | S_ISGID);
+}
+
 void mount_op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *info)
 {
 	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
@@ -126,6 +144,8 @@ void mount_op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_s
 		return;
 	caller = request_caller(r, false);
 	r->answer = ANSWER_ATTRIBUTES;
+	if (kills_privileges(r, &set) && has_privileges(r->m, ino))
+		set.valid |= SET_KILL_PRIVILEGES;
 	request_end(r, op_setattr(&r->m->files, &caller, ino, &set, &r->attributes));
 }
 
@@ -218,15 +238,32 @@ static void opened(struct mount_request *r, const struct fuse_file_info *info, e
 	r->info.noflush = 1;
 }
 
+static bool cuts_privileges(const struct mount_request *r, const struct fuse_file_info *info)
+{
+	const struct fuse_in_header *header = request_message(r);
+	const struct fuse_open_in *open = (const void *)(header + 1);
+
+	return info->flags & O_TRUNC && open->open_flags & FUSE_OPEN_KILL_SUIDGID;
+}
+
 void mount_op_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
+	static const struct attributes_set kill = { .valid = SET_KILL_PRIVILEGES };
 	bool changes = (info->flags & O_ACCMODE) != O_RDONLY || info->flags & O_TRUNC;
+	int error;
 	struct caller caller;
 	struct mount_request *r = request_begin_by(fuse, changes ? REQUEST_CHANGES : REQUEST_READS, false, &caller);
 
 	if (!r)
 		return;
 	opened(r, info, ANSWER_OPEN, ino);
+	if (cuts_privileges(r, info) && has_privileges(r->m, ino)) {
+		error = op_setattr(&r->m->files, &caller, ino, &kill, &r->attributes);
+		if (error) {
+			request_end(r, error);
+			return;
+		}
+	}
 	request_end(r, op_open(&r->m->files, &caller, ino, info->flags, &r->attributes));
 }
 

@@ -133,6 +133,8 @@ struct mount_request *request_begin(fuse_req_t fuse, unsigned kind);
 struct caller request_caller(struct mount_request *r, bool groups);
 /* Both: *caller is set unless it returns NULL. */
 struct mount_request *request_begin_by(fuse_req_t fuse, unsigned kind, bool groups, struct caller *caller);
+/* The kernel's message, while its operation runs; not of one that resumes. */
+const void *request_message(const struct mount_request *r);
 /* What an operation said: answered, acknowledged first, or tried again. */
 void request_end(struct mount_request *r, int result);
 /* It was answered otherwise. */

@@ -35,7 +35,8 @@ struct stat mount_stat(const struct attributes *a)
 	return (struct stat){
 		.st_ino = a->ino, .st_mode = a->mode, .st_nlink = a->nlink, .st_uid = a->uid, .st_gid = a->gid,
 		/* What a directory takes is not counted by itself; programs take 0 for one that is not real. */
-		.st_rdev = a->rdev, .st_size = S_ISDIR(a->mode) ? BLOCK_BYTES : (off_t)a->size, .st_blksize = BLOCK_BYTES,
+		.st_rdev = a->rdev, .st_size = S_ISDIR(a->mode) ? BLOCK_BYTES : (off_t)a->size,
+		.st_blksize = BLOCK_BYTES,
 		.st_blocks = (blkcnt_t)a->blocks,
 		.st_atim = { a->atime.seconds, a->atime.nanoseconds },
 		.st_mtim = { a->mtime.seconds, a->mtime.nanoseconds },
@@ -105,6 +106,12 @@ struct caller request_caller(struct mount_request *r, bool groups)
 		caller.group_count = (unsigned)(count < GROUPS_MAX ? count : GROUPS_MAX);
 	}
 	return caller;
+}
+
+const void *request_message(const struct mount_request *r)
+{
+	CHECK(!r->resume);
+	return r->message ? r->message : r->m->channel.receive;
 }
 
 struct mount_request *request_begin_by(fuse_req_t fuse, unsigned kind, bool groups, struct caller *caller)

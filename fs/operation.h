@@ -60,8 +60,8 @@ MUST_CHECK int op_mknod(struct files *f, const struct caller *caller, uint64_t p
  * opens it as op_open() does. */
 MUST_CHECK int op_create(struct files *f, const struct caller *caller, uint64_t parent, const char *name, uint32_t mode,
 			 int flags, struct attributes *out);
-/* open(2) with O_TMPFILE: a regular file without a name in @parent's filesystem, as if it had been made there, open. It is
- * gone with its last release, or a crash, unless op_link() gave it a name before: the first one, once. -ENFILE. */
+/* open(2) with O_TMPFILE: a regular file without a name, as if it had been made in @parent, open. It is gone with its
+ * last release, or a crash, unless op_link() gave it a name before: the first one, once. -ENFILE. */
 MUST_CHECK int op_tmpfile(struct files *f, const struct caller *caller, uint64_t parent, uint32_t mode,
 			  struct attributes *out);
 MUST_CHECK int op_mkdir(struct files *f, const struct caller *caller, uint64_t parent, const char *name, uint32_t mode,

@@ -106,21 +106,6 @@ class Exerciser:
         self.model[offset:offset + len(data)] = data
         return f"vectors {offset} {len(data)}"
 
-    def copy(self):
-        """Within the file, by the kernel; source and target do not overlap."""
-        if len(self.model) < 3:
-            return "copy nothing"
-        source, length = self.span(len(self.model) // 2)
-        length = min(length, len(self.model) // 2 - source)
-        target = self.random.randrange(len(self.model) // 2, SIZE_MAX - length)
-        source_fd, target_fd = self.fd(), self.fd()
-        copied = os.copy_file_range(source_fd, target_fd, length, source, target) if length else 0
-        self.grow(target + copied if copied else 0)
-        self.model[target:target + copied] = self.model[source:source + copied]
-        if copied == 0 and length:
-            self.differ(f"copy of {length} from {source} to {target} of {len(self.model)}: nothing")
-        return f"copy {source} {copied} to {target}"
-
     def send(self):
         """Through a pipe: splice in and out of the file."""
         offset, length = self.span()

@@ -195,23 +195,47 @@ def ioctls_that_are_not_there_say_so():
     os.close(other)
 
 
-def setuid_goes_with_a_write_of_somebody_else():
-    fd = os.open('file', os.O_RDWR | os.O_CREAT, 0o777)
-    os.fchmod(fd, 0o6777)
-    os.fchown(fd, 1000, 1000)
-    os.fchmod(fd, 0o6777)
+def as_user(call):
     pid = os.fork()
     if not pid:
         os.setgroups([])
         os.setgid(1001)
         os.setuid(1001)
-        os.write(fd, b'x')
+        call()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    assert os.fstat(fd).st_mode & 0o7777 == 0o777, oct(os.fstat(fd).st_mode)
+
+
+def setuid_goes_when_somebody_else_changes_bytes():
+    with open('source', 'w') as f:
+        f.write('bytes')
+    source = os.open('source', os.O_RDONLY)
+    fd = os.open('file', os.O_RDWR | os.O_CREAT, 0o777)
+    os.chown('.', 1001, 1001)
+    for change in (lambda: os.write(fd, b'x'), lambda: os.pwrite(fd, bytes(8192), 0), lambda: os.ftruncate(fd, 3),
+                   lambda: os.truncate('file', 7), lambda: os.posix_fallocate(fd, 0, 9000),
+                   lambda: os.copy_file_range(source, fd, 5, 0, 0),
+                   lambda: os.close(os.open('file', os.O_WRONLY | os.O_TRUNC))):
+        os.fchown(fd, 1000, 1000)
+        os.fchmod(fd, 0o6777)
+        change()                                    # root's changes nothing
+        assert os.fstat(fd).st_mode & 0o7777 == 0o6777, oct(os.fstat(fd).st_mode)
+        as_user(change)
+        assert os.fstat(fd).st_mode & 0o7777 == 0o777, oct(os.fstat(fd).st_mode)
     os.fchmod(fd, 0o6777)
-    os.write(fd, b'x')                              # root's does not
-    assert os.fstat(fd).st_mode & 0o7777 == 0o6777
+    os.fchown(fd, 1000, 1000)
+    assert os.fstat(fd).st_mode & 0o7777 == 0o777
+    os.close(fd)
+    os.close(source)
+
+
+def capability_goes_with_a_write():
+    fd = os.open('file', os.O_RDWR | os.O_CREAT, 0o777)
+    for _ in range(2):
+        os.setxattr('file', 'security.capability', bytes.fromhex('0100000200040000000000000000000000000000'))
+        assert 'security.capability' in os.listxattr('file')
+        os.write(fd, b'x')
+        assert os.listxattr('file') == []
     os.close(fd)
 
 
@@ -219,7 +243,7 @@ FACTS = [unnamed_file_gets_a_name, unnamed_file_that_lost_its_name_gets_none_aga
          unnamed_file_made_exclusive_gets_no_name, unnamed_file_gives_its_space_back, copy_has_the_bytes_and_the_holes,
          copy_at_odd_places_into_the_same_file, copy_of_a_small_file_and_to_nowhere, copy_sees_what_was_mapped,
          directory_has_a_size_and_is_synced, rename_with_flags, ioctls_that_are_not_there_say_so,
-         setuid_goes_with_a_write_of_somebody_else]
+         setuid_goes_when_somebody_else_changes_bytes, capability_goes_with_a_write]
 
 
 def leave(root):
