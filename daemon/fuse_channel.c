@@ -25,6 +25,7 @@
 
 #include "auto.h"
 #include "bytes.h"
+#include "fuse_statx.h"
 
 enum {
 	SMALL_COUNT_MAX = 256,		/* as many as the kernel keeps in the background */
@@ -205,6 +206,17 @@ static void tmpfile_as_create(uint8_t *message, uint64_t len)
 	header->opcode = FUSE_CREATE;
 }
 
+static void statx_as_getattr(uint8_t *message, uint64_t len)
+{
+	struct fuse_in_header *header = (void *)message;
+	struct fuse_getattr_in *getattr = (void *)(header + 1);
+
+	if (len < sizeof *header + sizeof *getattr || header->opcode != FUSE_STATX_OPCODE)
+		return;
+	header->opcode = FUSE_GETATTR;
+	getattr->getattr_flags |= FUSE_STATX_MARK;
+}
+
 static void channel_receive(struct fuse_channel *ch)
 {
 	for (unsigned i = 0; i < RECEIVES_PER_TURN; i++) {
@@ -226,6 +238,8 @@ static void channel_receive(struct fuse_channel *ch)
 		}
 		ch->receive_len = (uint64_t)len;
 		tmpfile_as_create(ch->receive, ch->receive_len);
+		if (ch->config.statx)
+			statx_as_getattr(ch->receive, ch->receive_len);
 		init_look(ch, ch->receive, ch->receive_len);
 		request = (struct fuse_buf){ .mem = ch->receive, .size = (size_t)len };
 		fuse_session_process_buf(ch->session, &request);

@@ -51,6 +51,7 @@ struct fuse_channel_config {
 	void *context;				/* of the operations, and of these: */
 	bool (*ready)(void *context);		/* the owner has room for one more request */
 	void (*gone)(void *context, int error);	/* somebody else unmounted it, or aborted the connection */
+	bool statx;				/* getattr() heeds FUSE_STATX_MARK (fuse_statx.h) */
 	uint32_t init_flags;			/* FUSE_* of INIT that libfuse does not know: said to a kernel that has
 						 * them */
 };

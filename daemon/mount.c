@@ -355,7 +355,7 @@ static int mount_allot(struct mount *m, struct ring *ring, uint64_t memory_bytes
 {
 	const struct fuse_channel_config config = {
 		.ring = ring, .operations = &operations, .operations_size = sizeof operations, .context = m,
-		.ready = mount_has_room, .gone = mount_gone,
+		.ready = mount_has_room, .gone = mount_gone, .statx = true,
 		/* Else each write() asks first whether there is a security.capability to take away. */
 		.init_flags = FUSE_HANDLE_KILLPRIV_V2,
 	};

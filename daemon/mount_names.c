@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "fuse_statx.h"
 #include "mount_private.h"
 
 /* ---- looking ---- */
@@ -39,11 +40,15 @@ void mount_op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 void mount_op_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
 	struct mount_request *r = request_begin(fuse, REQUEST_READS);
+	const struct fuse_in_header *header;
+	const struct fuse_getattr_in *getattr;
 
 	(void)info;
 	if (!r)
 		return;
-	r->answer = ANSWER_ATTRIBUTES;
+	header = request_message(r);
+	getattr = (const void *)(header + 1);
+	r->answer = getattr->getattr_flags & FUSE_STATX_MARK ? ANSWER_STATX : ANSWER_ATTRIBUTES;
 	request_end(r, op_getattr(&r->m->files, ino, &r->attributes));
 }
 

@@ -31,7 +31,8 @@ enum {
 	GROUPS_MAX = 256,		/* supplementary ones of a caller that count: more than anybody has */
 };
 
-enum mount_answer { ANSWER_ERROR, ANSWER_ENTRY, ANSWER_ATTRIBUTES, ANSWER_OPEN, ANSWER_CREATE, ANSWER_WRITE };
+enum mount_answer { ANSWER_ERROR, ANSWER_ENTRY, ANSWER_ATTRIBUTES, ANSWER_STATX, ANSWER_OPEN, ANSWER_CREATE,
+		    ANSWER_WRITE };
 
 struct mount_piece {
 	struct volume_request volume;

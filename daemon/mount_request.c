@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
+#include "fuse_statx.h"
 #include "mount_private.h"
 
 /* What the kernel knows it keeps: on the primary nobody else changes it, and a secondary's is dropped when it changes.
@@ -139,6 +141,26 @@ void request_give(struct mount_request *r)
 
 /* ---- the answer ---- */
 
+static struct fuse_statx_time statx_time(struct fs_time t)
+{
+	return (struct fuse_statx_time){ t.seconds, t.nanoseconds, 0 };
+}
+
+static int reply_statx(struct mount_request *r)
+{
+	const struct attributes *a = &r->attributes;
+	struct stat st = mount_stat(a);
+	struct fuse_statx_answer answer = {
+		.valid_seconds = (uint64_t)mount_inode_seconds(r->m, a->mode), .mask = STATX_BASIC_STATS | STATX_BTIME,
+		.block_bytes = BLOCK_BYTES, .nlink = a->nlink, .uid = a->uid, .gid = a->gid,
+		.mode = (uint16_t)a->mode, .ino = a->ino, .size = (uint64_t)st.st_size, .blocks = a->blocks,
+		.atime = statx_time(a->atime), .btime = statx_time(a->btime), .ctime = statx_time(a->ctime),
+		.mtime = statx_time(a->mtime), .rdev_major = major(a->rdev), .rdev_minor = minor(a->rdev),
+	};
+
+	return fuse_reply_buf(r->fuse, (const char *)&answer, sizeof answer);
+}
+
 static int reply(struct mount_request *r)
 {
 	struct fuse_entry_param entry = mount_entry(r->m, &r->attributes);
@@ -146,6 +168,7 @@ static int reply(struct mount_request *r)
 	switch (r->answer) {
 	case ANSWER_ENTRY: return fuse_reply_entry(r->fuse, &entry);
 	case ANSWER_ATTRIBUTES: return fuse_reply_attr(r->fuse, &entry.attr, entry.attr_timeout);
+	case ANSWER_STATX: return reply_statx(r);
 	case ANSWER_OPEN: return fuse_reply_open(r->fuse, &r->info);
 	case ANSWER_CREATE: return fuse_reply_create(r->fuse, &entry, &r->info);
 	case ANSWER_WRITE: return fuse_reply_write(r->fuse, r->done);

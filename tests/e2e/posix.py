@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import subprocess
 import sys
 import time
 
@@ -164,6 +165,24 @@ def directory_has_a_size_and_is_synced():
     os.close(fd)
 
 
+def birth_time_is_told():
+    before = int(time.time()) - 1
+    with open('file', 'w') as f:
+        f.write('bytes')
+    os.mkdir('d')
+    time.sleep(0.01)
+    os.utime('file', (1, 1))
+    os.chmod('d', 0o700)
+    for name in 'file', 'd', '.':
+        born = int(subprocess.run(['stat', '-c', '%W', name], check=True, capture_output=True).stdout)
+        assert before <= born <= time.time() + 1 or born == 0 and kernel() < (6, 6), f'{name} is from {born}'
+    assert os.stat('file').st_mtime == 1 and os.stat('file').st_size == 5
+
+
+def kernel():
+    return tuple(int(part) for part in os.uname().release.split('-')[0].split('.')[:2])
+
+
 def rename_with_flags():
     for name in 'ab':
         with open(name, 'w') as f:
@@ -242,7 +261,7 @@ def capability_goes_with_a_write():
 FACTS = [unnamed_file_gets_a_name, unnamed_file_that_lost_its_name_gets_none_again,
          unnamed_file_made_exclusive_gets_no_name, unnamed_file_gives_its_space_back, copy_has_the_bytes_and_the_holes,
          copy_at_odd_places_into_the_same_file, copy_of_a_small_file_and_to_nowhere, copy_sees_what_was_mapped,
-         directory_has_a_size_and_is_synced, rename_with_flags, ioctls_that_are_not_there_say_so,
+         directory_has_a_size_and_is_synced, birth_time_is_told, rename_with_flags, ioctls_that_are_not_there_say_so,
          setuid_goes_when_somebody_else_changes_bytes, capability_goes_with_a_write]
 
 
