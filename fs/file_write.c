@@ -158,10 +158,14 @@ int op_write(struct files *f, const struct caller *caller, uint64_t ino, uint64_
 	     uint64_t len, unsigned flags, uint32_t *written)
 {
 	struct writing w = { offset, bytes, len };
+	int error;
 
 	if (offset < FILE_BYTES_MAX)
 		w.len = write_bound(f, offset, min_u64(len, FILE_BYTES_MAX - offset));
 	*written = 0;
 	files_begin(f, ANNOTATION_WRITE);
-	return files_finish(f, write_file(f, caller, ino, &w, flags, written));
+	error = files_finish(f, write_file(f, caller, ino, &w, flags, written));
+	if (error)
+		*written = 0;		/* the commit may have found no room: nothing of it is there */
+	return error;
 }

@@ -160,7 +160,7 @@ uint64_t op_frees(const struct files *f);
 
 enum { WRITE_KILL_PRIVILEGES = 1 };	/* the kernel asks to clear setuid and setgid */
 /* *written: how much of it is in the file and in the record now, 1 to OP_WRITE_MAX; the caller goes on with the rest.
- * -EFBIG. */
+ * 0 with any other result than 0. -EFBIG. */
 MUST_CHECK int op_write(struct files *f, const struct caller *caller, uint64_t ino, uint64_t offset, const void *bytes,
 			uint64_t len, unsigned flags, uint32_t *written);
 /* mode: 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | KEEP_SIZE, FALLOC_FL_ZERO_RANGE and that | KEEP_SIZE; others

@@ -191,6 +191,32 @@ static void fs_file_zeroed_ranges_keep_their_blocks(void **state)
 	files_rig_free(r);
 }
 
+/* Who writes in parts and goes on after a part that found no room in the log leaves nothing out. */
+static void fs_file_write_that_was_not_committed_has_written_nothing(void **state)
+{
+	struct files_rig *r = files_rig_new(2000, 8);
+	uint64_t file = rig_file(r, FS_ROOT_INODE, "f", 0644), done = 0, again = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = (uint8_t)(1 + i / 1000);
+	memory_blocks_miss(r->blocks, 3);
+	while (done < sizeof bytes) {
+		uint32_t written = 77;
+		int result = op_write(r->f, &r->root, file, done, bytes + done, min_u64(sizeof bytes - done, 9000), 0,
+				      &written);
+
+		assert_int_equal(written > 0, result == 0);
+		done += written;
+		again += files_rig_again(r, result);
+	}
+	assert_true(again > 10);
+	memory_blocks_miss(r->blocks, 0);
+	assert_int_equal(files_rig_read(r, file, 0, got, sizeof got), sizeof got);
+	assert_memory_equal(got, bytes, sizeof bytes);
+	files_rig_free(r);
+}
+
 static void fs_file_ends_at_16_tib(void **state)
 {
 	struct files_rig *r = files_rig_new(300, 7);
@@ -456,6 +482,7 @@ static void fs_file_atime_follows_as_relatime_says(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_file_of_256_bytes_lies_in_the_tree_and_one_more_takes_a_block),
+	cmocka_unit_test(fs_file_write_that_was_not_committed_has_written_nothing),
 	cmocka_unit_test(fs_file_that_shrank_grows_with_zeros),
 	cmocka_unit_test(fs_file_holes_and_data_are_told_to_the_block),
 	cmocka_unit_test(fs_file_allocated_blocks_read_as_zeros_whatever_was_there),
