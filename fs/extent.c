@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { AHEAD_MIN = 16, AHEAD_MAX = 2048 };	/* blocks: 64 KiB, 8 MiB */
+
 bool extent_parse(const struct files *f, const struct tree_item *item, struct extent_run *run)
 {
 	struct extent extent;
@@ -135,6 +137,12 @@ static int run_cut(struct files *f, uint64_t ino, const struct extent_run *run, 
 
 /* ---- what files do with them ---- */
 
+/* A file that is not where it ended is likely to go on: it gets room for half as much again. */
+static uint32_t ahead_of(const struct inode *inode)
+{
+	return (uint32_t)min_u64(max_u64(inode->blocks / 2, AHEAD_MIN), AHEAD_MAX);
+}
+
 int extent_allocate(struct files *f, struct inode *inode, uint64_t first, uint32_t want, bool unwritten,
 		    struct extent_run *run)
 {
@@ -147,7 +155,7 @@ int extent_allocate(struct files *f, struct inode *inode, uint64_t first, uint32
 	if (error == 0)
 		goal = before.block + before.count;
 	*run = (struct extent_run){ .first = first, .unwritten = unwritten };
-	error = space_allocate(&f->fs, goal, want, &run->block, &run->count);
+	error = space_allocate_growing(&f->fs, goal, want, goal ? ahead_of(inode) : 0, &run->block, &run->count);
 	if (error)
 		return error;
 	inode->blocks += run->count;

@@ -312,10 +312,17 @@ static int space_at_goal(struct fs *fs, struct space_find *find)
 
 int space_allocate(struct fs *fs, uint64_t goal, uint32_t want, uint64_t *block, uint32_t *count)
 {
+	return space_allocate_growing(fs, goal, want, 0, block, count);
+}
+
+int space_allocate_growing(struct fs *fs, uint64_t goal, uint32_t want, uint32_t ahead, uint64_t *block,
+			   uint32_t *count)
+{
 	const struct layout *l = &fs->transaction.layout;
-	bool has_goal = layout_is_usable(l, goal);
+	uint64_t rotor = layout_is_usable(l, fs->space.rotor) ? fs->space.rotor : GROUP_FIRST + 1;
+	bool at_rotor = !layout_is_usable(l, goal);
 	struct space_find find = { .goal = goal };
-	uint64_t left, start;
+	uint64_t left, most;
 	int error = space_left(fs, &left);
 
 	CHECK(want > 0);
@@ -323,21 +330,22 @@ int space_allocate(struct fs *fs, uint64_t goal, uint32_t want, uint64_t *block,
 		return error;
 	if (left == 0)
 		return -ENOSPC;
-	find.want = (uint32_t)min_u64(min_u64(want, left), GROUP_BITS);
-	start = has_goal ? goal : layout_is_usable(l, fs->space.rotor) ? fs->space.rotor : GROUP_FIRST + 1;
-	if (has_goal)
+	most = find.want = (uint32_t)min_u64(min_u64(want, left), GROUP_BITS);
+	if (!at_rotor)
 		error = space_at_goal(fs, &find);
+	if (!error && find.run.count == 0) {
+		at_rotor |= ahead > 0;
+		find.want = (uint32_t)min_u64(most + ahead, GROUP_BITS);
+		error = space_search_near(fs, at_rotor ? rotor : goal, &find);
+	}
 	if (!error && find.run.count == 0)
-		error = space_search_near(fs, start, &find);
-	if (!error && find.run.count == 0)
-		error = space_search_any(fs, start, &find);
+		error = space_search_any(fs, at_rotor ? rotor : goal, &find);
 	if (error)
 		return error;
-	find.run.count = (uint32_t)min_u64(find.run.count, find.want);
 	*block = layout_map(l, find.group) + 1 + find.run.first;
-	*count = find.run.count;
-	if (!has_goal)
-		fs->space.rotor = *block + *count;
+	if (at_rotor)
+		fs->space.rotor = *block + min_u64(find.run.count, most + ahead);
+	*count = find.run.count = (uint32_t)min_u64(find.run.count, most);
 	return space_turn(fs, find.group, &find.run, true);
 }
 

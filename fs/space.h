@@ -25,7 +25,7 @@ struct space_run { uint64_t block; uint32_t count; };
 
 struct space {
 	uint16_t *longest;		/* per group: its longest run of free blocks, as last seen, or UNKNOWN */
-	uint64_t rotor;			/* where the last run given without a goal ended */
+	uint64_t rotor;			/* where the next run without a goal, or away from it, is looked for */
 	bool reserve_open;		/* this transaction may use the reserve */
 	uint32_t free_count;		/* of frees[] */
 	struct space_run frees[SPACE_FREES_MAX];	/* of this transaction, in the maps at its commit */
@@ -40,6 +40,10 @@ void space_delete(struct space *s, struct io *io);
  * @want, else the longest that is found soon. What stands in the blocks is anything, until it is written.
  * -ENOSPC: no block is free but the reserve; nothing was changed, the transaction may go on. Else as transaction.h. */
 MUST_CHECK int space_allocate(struct fs *fs, uint64_t goal, uint32_t want, uint64_t *block, uint32_t *count);
+/* The same, for a file that grows: where there is nothing at @goal, at a place with @ahead free blocks more, which those
+ * that are placed next leave alone: so files that grow in turn do not lie in each other's way. */
+MUST_CHECK int space_allocate_growing(struct fs *fs, uint64_t goal, uint32_t want, uint32_t ahead, uint64_t *block,
+				      uint32_t *count);
 /* A run in one group, all of it in use, is free after this transaction, and is discarded. -E2BIG: over SPACE_FREES_MAX
  * or BLOCKS_RUNS_MAX. That a block of it was free already is found at fs_commit(): -EIO. None of it was read, changed
  * or written in this transaction. */

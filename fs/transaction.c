@@ -317,8 +317,29 @@ int transaction_data_fresh(struct transaction *t, uint64_t block, uint8_t **page
 
 /* ---- runs -------------------------------------------------------------------------------------------- */
 
+/* A page of [block, block + count) that this transaction has seen, or NULL. */
+static const struct transaction_seen *transaction_seen_in(const struct transaction *t, uint64_t block, uint64_t count)
+{
+	if (count > TRANSACTION_SEEN / 16) {
+		for (uint32_t i = 0; i < TRANSACTION_SEEN; i++)
+			if (transaction_knows(t, &t->seen[i]) && t->seen[i].block >= block &&
+			    t->seen[i].block - block < count)
+				return &t->seen[i];
+		return NULL;
+	}
+	for (uint64_t at = block; at < block + count; at++) {
+		const struct transaction_seen *slot = transaction_slot(t, at);
+
+		if (transaction_knows(t, slot))
+			return slot;
+	}
+	return NULL;
+}
+
 static int transaction_run_add(struct transaction *t, uint64_t block, uint64_t count)
 {
+	const struct transaction_seen *seen;
+
 	if (t->error)
 		return t->error;
 	if (t->read_only)
@@ -329,9 +350,9 @@ static int transaction_run_add(struct transaction *t, uint64_t block, uint64_t c
 		return transaction_damaged(t, block, "it is used twice");
 	if (t->reads == TRANSACTION_READS_MAX)
 		return transaction_fail(t, -E2BIG);	/* not all pages that it has are known */
-	for (uint32_t i = 0; i < TRANSACTION_SEEN; i++)
-		if (transaction_knows(t, &t->seen[i]) && t->seen[i].block >= block && t->seen[i].block - block < count)
-			return transaction_damaged(t, t->seen[i].block, "it is used twice");
+	seen = transaction_seen_in(t, block, count);
+	if (seen)
+		return transaction_damaged(t, seen->block, "it is used twice");
 	t->run[t->runs++] = (struct transaction_run){ block, count };
 	return 0;
 }

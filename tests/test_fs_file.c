@@ -5,6 +5,7 @@
 #include <linux/falloc.h>
 #include <unistd.h>
 
+#include "extent.h"
 #include "files_rig.h"
 
 enum { KEEP = FALLOC_FL_KEEP_SIZE, PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP, ZERO = FALLOC_FL_ZERO_RANGE };
@@ -214,6 +215,43 @@ static void fs_file_write_that_was_not_committed_has_written_nothing(void **stat
 	memory_blocks_miss(r->blocks, 0);
 	assert_int_equal(files_rig_read(r, file, 0, got, sizeof got), sizeof got);
 	assert_memory_equal(got, bytes, sizeof bytes);
+	files_rig_free(r);
+}
+
+static unsigned extents_of(struct files_rig *r, uint64_t ino)
+{
+	unsigned count = 0;
+
+	for (uint64_t at = 0;; count++) {
+		struct extent_run run;
+		int result = RIG(r, files_looked(r->f, extent_at(r->f, ino, at, &run)));
+
+		if (result == -ENOENT)
+			return count;
+		assert_int_equal(result, 0);
+		at = extent_end(&run);
+	}
+}
+
+/* As logs, databases and downloads do it. */
+static void fs_file_files_that_grow_in_turn_lie_in_few_pieces(void **state)
+{
+	enum { FILES = 16, APPENDS = 200 };
+	struct files_rig *r = files_rig_new(20000, 9);
+	uint64_t file[FILES];
+	char name[16];
+
+	(void)state;
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof name, "f%u", i);
+		file[i] = rig_file(r, FS_ROOT_INODE, name, 0644);
+	}
+	for (uint64_t at = 0; at < APPENDS; at++)
+		for (unsigned i = 0; i < FILES; i++)
+			assert_int_equal(files_rig_write(r, &r->root, file[i], at * BLOCK_BYTES, bytes, BLOCK_BYTES), 0);
+	for (unsigned i = 0; i < FILES; i++)
+		assert_in_range(extents_of(r, file[i]), 1, 9);
+	assert_int_equal(files_rig_damages(r), 0);
 	files_rig_free(r);
 }
 
@@ -483,6 +521,7 @@ static void fs_file_atime_follows_as_relatime_says(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_file_of_256_bytes_lies_in_the_tree_and_one_more_takes_a_block),
 	cmocka_unit_test(fs_file_write_that_was_not_committed_has_written_nothing),
+	cmocka_unit_test(fs_file_files_that_grow_in_turn_lie_in_few_pieces),
 	cmocka_unit_test(fs_file_that_shrank_grows_with_zeros),
 	cmocka_unit_test(fs_file_holes_and_data_are_told_to_the_block),
 	cmocka_unit_test(fs_file_allocated_blocks_read_as_zeros_whatever_was_there),
