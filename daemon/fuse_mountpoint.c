@@ -14,8 +14,8 @@
 
 enum { MOUNTS_DEAD_MAX = 16 };	/* one on the other, from daemons that were killed */
 
-const struct fuse_mount fuse_mount_directory = { ",default_permissions,allow_other", 0 };
-const struct fuse_mount fuse_mount_loop = { "", MS_NOSUID | MS_NODEV | MS_NOEXEC };
+const struct fuse_mount fuse_mount_directory = { ",default_permissions,allow_other", 0, FUSE_DATA_BYTES };
+const struct fuse_mount fuse_mount_loop = { "", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 };
 
 /* The kernel may remember what stat() says, but asks for what statfs() says. */
 static bool usable(const char *mountpoint, struct stat *st)
@@ -69,6 +69,22 @@ void fuse_mountpoint_clear(const char *mountpoint)
 			return;
 }
 
+/* What INIT is answered with can only make less of it. The mount's number is asked of the kernel and not of the daemon,
+ * which does not answer yet. */
+static void read_ahead_set(const char *mountpoint, uint32_t bytes)
+{
+	char path[64], text[16];
+	struct statx stx;
+
+	if (!bytes || statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &stx) < 0)
+		return;
+	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", stx.stx_dev_major, stx.stx_dev_minor);
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, text, (size_t)snprintf(text, sizeof text, "%u", bytes >> 10));
+}
+
 int fuse_mountpoint_mount(const char *mountpoint, const struct fuse_mount *kind, int *out, char why[WHY_BYTES])
 {
 	AUTO_CLOSE int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -88,6 +104,7 @@ int fuse_mountpoint_mount(const char *mountpoint, const struct fuse_mount *kind,
 			 strerror(error));
 		return -error;
 	}
+	read_ahead_set(mountpoint, kind->read_ahead);
 	*out = TAKE_FD(fd);
 	return 0;
 }

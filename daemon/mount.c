@@ -116,8 +116,9 @@ static bool drop_change(struct mount *m, const struct annotation_change *change)
 	switch (change->kind) {
 	case ANNOTATION_ADDED:
 	case ANNOTATION_REMOVED:
+		/* A directory's pages are its listing, of who had it open when this was the primary. */
 		return invalidator_name(v, change->parent, change->name, change->name_len) &&
-		       invalidator_inode(v, change->parent, -1, 0) && invalidator_inode(v, change->inode, -1, 0);
+		       invalidator_inode(v, change->parent, 0, 0) && invalidator_inode(v, change->inode, -1, 0);
 	case ANNOTATION_DATA:
 		return invalidator_inode(v, change->inode, (int64_t)min_u64(change->offset, INT64_MAX),
 					 change->len > INT64_MAX ? 0 : (int64_t)change->len);
@@ -191,6 +192,7 @@ void mount_role_changed(struct mount *m)
 	if (demoted)
 		drop_everything(m);
 	m->refused_said = false;
+	m->cache_epoch++;		/* of listings that were kept nobody was told while it was a secondary */
 	if (m->role == ROLE_PRIMARY && m->making == MAKING_NOTHING)
 		m->making = MAKING_LOOK;
 	mount_work_soon(m);		/* who waits to change something is refused now, or goes on */

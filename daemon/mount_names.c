@@ -310,6 +310,10 @@ void mount_op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *in
 	r->answer = ANSWER_OPEN;
 	r->ino = ino;
 	r->info = *info;
+	/* The primary's kernel sees every change of a directory, so it may keep what readdir said; elsewhere each
+	 * listing is asked for. */
+	r->info.cache_readdir = r->m->role == ROLE_PRIMARY;
+	r->info.keep_cache = r->info.cache_readdir && mount_cached(r->m, ino);
 	request_end(r, op_open(&r->m->files, &caller, ino, O_RDONLY | O_DIRECTORY, &r->attributes));
 }
 
