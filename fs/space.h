@@ -40,8 +40,8 @@ void space_delete(struct space *s, struct io *io);
  * @want, else the longest that is found soon. What stands in the blocks is anything, until it is written.
  * -ENOSPC: no block is free but the reserve; nothing was changed, the transaction may go on. Else as transaction.h. */
 MUST_CHECK int space_allocate(struct fs *fs, uint64_t goal, uint32_t want, uint64_t *block, uint32_t *count);
-/* The same, for a file that grows: where there is nothing at @goal, at a place with @ahead free blocks more, which those
- * that are placed next leave alone: so files that grow in turn do not lie in each other's way. */
+/* The same, for a file that grows: where there is nothing at @goal, at a place with @ahead free blocks more, which
+ * those that are placed next leave alone: so files that grow in turn do not lie in each other's way. */
 MUST_CHECK int space_allocate_growing(struct fs *fs, uint64_t goal, uint32_t want, uint32_t ahead, uint64_t *block,
 				      uint32_t *count);
 /* A run in one group, all of it in use, is free after this transaction, and is discarded. -E2BIG: over SPACE_FREES_MAX

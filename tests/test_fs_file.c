@@ -248,7 +248,8 @@ static void fs_file_files_that_grow_in_turn_lie_in_few_pieces(void **state)
 	}
 	for (uint64_t at = 0; at < APPENDS; at++)
 		for (unsigned i = 0; i < FILES; i++)
-			assert_int_equal(files_rig_write(r, &r->root, file[i], at * BLOCK_BYTES, bytes, BLOCK_BYTES), 0);
+			assert_int_equal(files_rig_write(r, &r->root, file[i], at * BLOCK_BYTES, bytes,
+							 BLOCK_BYTES), 0);
 	for (unsigned i = 0; i < FILES; i++)
 		assert_in_range(extents_of(r, file[i]), 1, 9);
 	assert_int_equal(files_rig_damages(r), 0);
