@@ -64,18 +64,51 @@ static void view_read(struct volume_request *request, int result)
 	volume_turn_soon(view->all->volume);
 }
 
+static uint16_t *view_chain(struct volume_blocks *b, uint64_t block)
+{
+	return &b->view_chains[(block * 0x9e3779b97f4a7c15ull >> 40) % BLOCKS_VIEWS];
+}
+
+static struct blocks_view *view_find(struct volume_blocks *b, uint64_t block)
+{
+	for (unsigned at = *view_chain(b, block); at; at = b->views[at - 1].next)
+		if (b->views[at - 1].block == block)
+			return &b->views[at - 1];
+	return NULL;
+}
+
+/* The view that was taken longest ago becomes this block's, which has none. NULL: all are being read. */
+static struct blocks_view *view_take(struct volume_blocks *b, uint64_t block)
+{
+	struct blocks_view *view = NULL;
+	uint16_t *at;
+
+	for (unsigned i = 0; i < BLOCKS_VIEWS && (!view || view->result == 1); i++)
+		view = &b->views[b->view_next++ % BLOCKS_VIEWS];
+	if (view->result == 1)
+		return NULL;
+	if (view->indexed) {
+		for (at = view_chain(b, view->block); &b->views[*at - 1] != view; )
+			at = &b->views[*at - 1].next;
+		*at = view->next;
+	}
+	at = view_chain(b, block);
+	view->block = block;
+	view->indexed = true;
+	view->next = *at;
+	*at = (uint16_t)(view - b->views + 1);
+	return view;
+}
+
 /* A block as readers see it while a resync runs. */
 static int read_view(struct volume_blocks *b, uint64_t block, const uint8_t **page)
 {
+	struct blocks_view *view = view_find(b, block);
 	struct volume *v = b->volume;
-	struct blocks_view *view;
 
-	for (unsigned i = 0; i < BLOCKS_VIEWS; i++) {
-		view = &b->views[i];
-		if (view->view != v->views + 1 || view->block != block)
-			continue;
-		if (view->result == 1)
-			return wait(b);
+	if (view && view->result == 1)
+		return wait(b);
+	if (view && view->view == v->views + 1) {
 		if (view->result) {	/* said once, then tried anew */
 			view->view = 0;
 			return -EIO;
@@ -83,18 +116,15 @@ static int read_view(struct volume_blocks *b, uint64_t block, const uint8_t **pa
 		*page = view->page;
 		return 0;
 	}
-	for (unsigned i = 0; i < BLOCKS_VIEWS; i++) {
-		view = &b->views[b->view_next++ % BLOCKS_VIEWS];
-		if (view->result == 1)
-			continue;
-		view->view = v->views + 1;
-		view->block = block;
-		view->result = 1;
-		view->request = (struct volume_request){ .op = VOLUME_READ, .offset = block * BLOCK_BYTES,
-							 .len = BLOCK_BYTES, .buffer = view->page, .done = view_read };
-		volume_submit(v, &view->request);
-		break;
-	}
+	if (!view)
+		view = view_take(b, block);
+	if (!view)
+		return wait(b);
+	view->view = v->views + 1;
+	view->result = 1;
+	view->request = (struct volume_request){ .op = VOLUME_READ, .offset = block * BLOCK_BYTES, .len = BLOCK_BYTES,
+						 .buffer = view->page, .done = view_read };
+	volume_submit(v, &view->request);
 	return wait(b);
 }
 

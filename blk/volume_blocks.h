@@ -38,6 +38,8 @@ struct blocks_view {
 	uint64_t block;
 	unsigned view;			/* volume.views + 1 when it was read; 0 = nothing is here */
 	int result;			/* 1 = being read */
+	bool indexed;			/* in the chain of its block */
+	uint16_t next;			/* of the chain: place in views + 1; 0 = the last */
 	uint8_t *page;
 };
 
@@ -54,6 +56,7 @@ struct volume_blocks {
 	struct record_delta deltas[BLOCKS_DELTAS_MAX];
 	struct slice slices[BLOCKS_DELTAS_MAX];
 	struct blocks_view views[BLOCKS_VIEWS];
+	uint16_t view_chains[BLOCKS_VIEWS];	/* by block: place in views + 1; 0 = none */
 	unsigned view_next;
 	uint8_t *pages;			/* of the changes, then of the views */
 };
