@@ -37,6 +37,7 @@ TEST_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/hunt.c,$(wildcard tests/
 SIM_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/*.c))
 WORLD_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/sim/world*.c))
 BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+FILES_MODEL_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/files_model*.c) tests/files_operation.c tests/files_tree.c)
 FS_RIG_OBJS := $(B)/tests/fs_rig.o $(B)/tests/memory_blocks.o
 FUZZERS := $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*.c))
 
@@ -74,7 +75,7 @@ $(B)/tests/run: $(TEST_OBJS) $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
-$(B)/tests/hunt: $(B)/tests/hunt.o $(SIM_OBJS) $(B)/daemon/check.o $(BLK_OBJS)
+$(B)/tests/hunt: $(B)/tests/hunt.o $(SIM_OBJS) $(FILES_MODEL_OBJS) $(B)/daemon/check.o $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)
 	$(Q)$(COMPILER) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 

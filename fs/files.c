@@ -82,10 +82,9 @@ int files_finish(struct files *f, int result)
 	uint64_t lsn = f->lsn;
 	int error;
 
-	if (result < 0) {
-		fs_abort(&f->fs);
-		return result;
-	}
+	/* Of nothing the commit would tell the log's end, where others may have put their records meanwhile. */
+	if (result < 0 || !transaction_changes(&f->fs.transaction))
+		return files_looked(f, result);
 	error = fs_commit(&f->fs, f->annotation.bytes, f->annotation.len, &lsn);
 	if (error)
 		return error;

@@ -86,6 +86,8 @@ MUST_CHECK int transaction_data_write(struct transaction *t, uint64_t offset, co
 /* Blocks that have been freed; fs_commit() calls it. */
 MUST_CHECK int transaction_discard(struct transaction *t, uint64_t block, uint64_t count);
 
+/* Whether it may have changed something. */
+static inline bool transaction_changes(const struct transaction *t) { return t->changes || t->runs; }
 /* Pages that it may still change, runs that it may still have. A loop of unknown length ends its transaction, and
  * begins another, while there is room for one more turn. */
 static inline uint32_t transaction_changes_left(const struct transaction *t)

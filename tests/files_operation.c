@@ -214,7 +214,7 @@ static void draw_xattr(struct operation *op, struct operation_source *s, struct 
 					     "user", "system.posix_acl" };
 
 	op->ino = operation_draw_inode(s, m, 0);
-	op->len = one_in(s, 8) ? below(s, min_u64(XATTR_DRAWN_MAX, s->file_bytes / 16)) : below(s, 2000);
+	op->len = one_in(s, 8) ? below(s, min_u64(XATTR_DRAWN_MAX, s->file_bytes / 32)) : below(s, 2000);
 	op->flags = (int)(one_in(s, 2) ? 0 : below(s, 5));
 	memset(op->name, 0, sizeof op->name);
 	strcpy(op->name, names[one_in(s, 8) ? below(s, 8) : below(s, 3)]);

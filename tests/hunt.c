@@ -155,6 +155,9 @@ static void report(const struct hunt *h)
 		comma = ", ";
 	}
 	printf("\nwork: %" PRIu64 " requests answered, %" PRIu64 " events\n", h->sum.acked, h->sum.events);
+	printf("files: %" PRIu64 " operations, %" PRIu64 " trees walked, %" PRIu64 " records within an operation, "
+	       "%" PRIu64 " files found in the middle of one\n", h->sum.files.operations, h->sum.files.walks,
+	       h->sum.files.within, h->sum.files.adopted);
 	printf("time: %.2f h simulated in %.1f s: %.0f seeds, %.1f simulated hours per minute; %.1f s of CPU: %.0f "
 	       "times real time per core\n", hours, wall, (double)h->sum.seeds * 60 / wall, hours * 60 / wall, busy,
 	       hours * 3600 / busy);

@@ -9,12 +9,14 @@
 
 enum { WORKLOAD = 40 };
 
-static struct cluster *start(uint64_t seed, unsigned nodes)
+static struct cluster *start(uint64_t seed, unsigned nodes, bool files)
 {
 	struct cluster_options o = cluster_options_random(seed, nodes);
 	struct cluster *c;
 
 	o.min_copies = 1;
+	if (files)
+		cluster_options_files(&o);
 	c = cluster_new(&o);
 	for (unsigned i = 0; i < nodes; i++)
 		cluster_up(c, i);
@@ -39,9 +41,9 @@ static void work(struct cluster *c)
 	cluster_run_for(c, 3 * SECONDS);
 }
 
-static uint64_t ops_of_workload(uint64_t seed, unsigned nodes, unsigned node)
+static uint64_t ops_of_workload(uint64_t seed, unsigned nodes, unsigned node, bool files)
 {
-	struct cluster *c = start(seed, nodes);
+	struct cluster *c = start(seed, nodes, files);
 	uint64_t ops;
 
 	work(c);
@@ -51,12 +53,12 @@ static uint64_t ops_of_workload(uint64_t seed, unsigned nodes, unsigned node)
 	return ops;
 }
 
-static void cut_at_every_op(uint64_t seed, unsigned nodes, unsigned node, unsigned stride)
+static void cut_at_every_op(uint64_t seed, unsigned nodes, unsigned node, bool files, unsigned stride)
 {
-	uint64_t ops = ops_of_workload(seed, nodes, node);
+	uint64_t ops = ops_of_workload(seed, nodes, node, files);
 
 	for (uint64_t op = 1 + seed % stride; op <= ops; op += stride) {
-		struct cluster *c = start(seed, nodes);
+		struct cluster *c = start(seed, nodes, files);
 
 		if (op > machine_disk_ops(cluster_machine(c, node)))
 			cluster_crash_at(c, node, op, (op + seed) % 3 != 0);
@@ -72,7 +74,7 @@ static void alone_nothing_acknowledged_is_lost_whenever_the_node_dies(void **sta
 
 	(void)state;
 	for (unsigned i = 0; i < test_seed_count(6); i++)
-		cut_at_every_op(first + i, 1, 0, 1);
+		cut_at_every_op(first + i, 1, 0, false, 1);
 }
 
 static void mirrored_nothing_acknowledged_is_lost_whenever_the_primary_dies(void **state)
@@ -81,7 +83,7 @@ static void mirrored_nothing_acknowledged_is_lost_whenever_the_primary_dies(void
 
 	(void)state;
 	for (unsigned i = 0; i < test_seed_count(6); i++)
-		cut_at_every_op(first + i, 2, 0, 2);
+		cut_at_every_op(first + i, 2, 0, false, 2);
 }
 
 static void mirrored_nothing_acknowledged_is_lost_whenever_the_secondary_dies(void **state)
@@ -90,10 +92,33 @@ static void mirrored_nothing_acknowledged_is_lost_whenever_the_secondary_dies(vo
 
 	(void)state;
 	for (unsigned i = 0; i < test_seed_count(6); i++)
-		cut_at_every_op(first + i, 2, 1, 2);
+		cut_at_every_op(first + i, 2, 1, false, 2);
+}
+
+/* After recovery the filesystem is mounted, walked and audited: it is the tree that the log up to its end has made, and
+ * what was flushed is in that log; then what has no name any more is freed, and it is whole again. */
+static void alone_the_filesystem_is_whole_and_at_an_operation_whenever_the_power_goes(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(4); i++)
+		cut_at_every_op(first + i, 1, 0, true, 1);
+}
+
+static void mirrored_the_filesystem_is_whole_and_at_an_operation_whenever_a_node_dies(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0; i < test_seed_count(2); i++)
+		for (unsigned node = 0; node < 2; node++)
+			cut_at_every_op(first + i, 2, node, true, 3);
 }
 
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(alone_the_filesystem_is_whole_and_at_an_operation_whenever_the_power_goes),
+	cmocka_unit_test(mirrored_the_filesystem_is_whole_and_at_an_operation_whenever_a_node_dies),
 	cmocka_unit_test(alone_nothing_acknowledged_is_lost_whenever_the_node_dies),
 	cmocka_unit_test(mirrored_nothing_acknowledged_is_lost_whenever_the_primary_dies),
 	cmocka_unit_test(mirrored_nothing_acknowledged_is_lost_whenever_the_secondary_dies),

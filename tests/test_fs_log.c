@@ -71,6 +71,32 @@ static void fs_log_a_create_is_1_kib_at_most_unless_a_leaf_divides(void **state)
 	files_rig_free(r);
 }
 
+/* Who waits for what he did to be acknowledged does not wait for others. */
+static void fs_log_end_of_what_changes_nothing_stays(void **state)
+{
+	struct files_rig *r = files_rig_new(1000, 4);
+	struct blocks *blocks = memory_blocks_blocks(r->blocks);
+	uint64_t lsn, before, file = rig_file(r, FS_ROOT_INODE, "f", 0644);
+	struct attributes_set nothing = { 0 };
+	struct attributes a;
+
+	(void)state;
+	before = op_lsn(r->f);
+	assert_int_equal(blocks->discard(blocks, blocks->count - 1, 1), 0);	/* somebody else's record */
+	assert_int_equal(blocks->commit(blocks, NULL, 0, &lsn), 0);
+	assert_true(lsn > before);
+	assert_int_equal(RIG(r, op_create(r->f, &r->root, FS_ROOT_INODE, "f", 0644, O_RDWR, &a)), 0);
+	assert_int_equal(a.ino, file);
+	assert_int_equal(RIG(r, op_setattr(r->f, &r->root, file, &nothing, &a)), 0);
+	assert_int_equal(RIG(r, op_rename(r->f, &r->root, FS_ROOT_INODE, "f", FS_ROOT_INODE, "f", 0)), 0);
+	assert_int_equal(RIG(r, op_reclaim(r->f)), 0);
+	assert_int_equal(op_lsn(r->f), before);
+	assert_int_equal(RIG(r, op_unlink(r->f, &r->root, FS_ROOT_INODE, "f")), 0);
+	assert_true(op_lsn(r->f) > lsn);
+	op_release(r->f, file);
+	files_rig_free(r);
+}
+
 /* ---- what it says ---- */
 
 static struct {
@@ -213,6 +239,7 @@ static void fs_log_what_is_no_annotation_is_refused_and_never_read_beyond(void *
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_log_an_append_of_1_kib_is_1_kib_and_512_bytes_at_most),
 	cmocka_unit_test(fs_log_a_create_is_1_kib_at_most_unless_a_leaf_divides),
+	cmocka_unit_test(fs_log_end_of_what_changes_nothing_stays),
 	cmocka_unit_test(fs_log_annotations_name_what_changed),
 	cmocka_unit_test(fs_log_the_longest_names_fit_an_annotation),
 	cmocka_unit_test(fs_log_what_is_no_annotation_is_refused_and_never_read_beyond),

@@ -100,6 +100,16 @@ struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes)
 	return o;
 }
 
+void cluster_options_files(struct cluster_options *o)
+{
+	o->filesystem = o->files = true;
+	/* One operation is one record, and an eighth of a segment bounds that. */
+	if (o->segment_bytes < 256 << 10) {
+		o->segment_bytes = 256 << 10;
+		o->journal_bytes = max_u64(round_up(o->journal_bytes, o->segment_bytes), 4 * o->segment_bytes);
+	}
+}
+
 /* ---- nodes ------------------------------------------------------------------------------------------ */
 
 static struct geometry geometry_of(const struct cluster *c, unsigned node)
@@ -141,6 +151,13 @@ static void node_new(struct cluster *c, unsigned index)
 	node_format(c, n);
 }
 
+/* Its memory went with the machine's. */
+static void files_down(struct node *n)
+{
+	node_files_free(n->files, true);
+	n->files = NULL;
+}
+
 struct cluster *cluster_new(const struct cluster_options *options)
 {
 	struct cluster *c = calloc(1, sizeof *c);
@@ -148,6 +165,8 @@ struct cluster *cluster_new(const struct cluster_options *options)
 	c->options = *options;
 	c->world = world_new(options->seed);
 	c->lineage = lineage_new(options->volume_bytes);
+	if (options->files)
+		c->files = files_history_new();
 	for (unsigned i = 0; i < options->nodes; i++)
 		node_new(c, i);
 	return c;
@@ -155,15 +174,20 @@ struct cluster *cluster_new(const struct cluster_options *options)
 
 void cluster_free(struct cluster *c)
 {
+	for (unsigned i = 0; i < c->options.nodes; i++)
+		files_down(&c->nodes[i]);
 	world_free(c->world);
 	lineage_free(c->lineage);
 	for (unsigned i = 0; i < CLUSTER_NODES_MAX; i++)
 		stopped_forget(&c->nodes[i]);
+	files_history_free(c->files);
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		free(c->clients[i].buffer);
 	free(c);
 }
 
+const char *cluster_node_name(unsigned node) { return cluster_node_names[node]; }
+void cluster_files_figures(const struct cluster *c, struct files_figures *f) { files_history_figures(c->files, f); }
 struct world *cluster_world(struct cluster *c) { return c->world; }
 struct machine *cluster_machine(struct cluster *c, unsigned node) { return c->nodes[node].machine; }
 struct volume *cluster_volume(struct cluster *c, unsigned node) { return c->nodes[node].volume; }
@@ -185,8 +209,10 @@ static void opened(struct volume_call *call, int result)
 	n->open_result = result;
 	world_note(n->cluster->world, "node %s open: %d %s", cluster_node_names[n->index], result, call->why);
 	stopped_opened(n->cluster, n, result);
-	if (result)
-		n->volume = NULL;	/* its memory goes with the machine's */
+	if (!result)
+		return;
+	files_down(n);
+	n->volume = NULL;		/* its memory goes with the machine's */
 }
 
 /* The policy as this node sees it: without itself. */
@@ -252,6 +278,8 @@ void cluster_up(struct cluster *c, unsigned node)
 	n->open_result = 1;
 	n->open_ns = world_now(c->world);
 	n->open.done = opened;
+	if (c->files)
+		n->files = node_files_new(c->files, c, node, n->volume, machine_io(n->machine));
 	volume_open(n->volume, &n->open);
 }
 
@@ -261,6 +289,7 @@ static void crashed(struct cluster *c, unsigned node, bool power)
 
 	n->volume = NULL;
 	stopped_forget(n);
+	files_down(n);
 	oracle_crashed(c, n, power);
 	for (unsigned i = 0; i < CLIENT_REQUESTS; i++)
 		if (c->clients[i].busy && c->clients[i].node == node)
@@ -414,6 +443,19 @@ static bool client_transact(struct cluster *c, struct client *client, unsigned n
 	return false;
 }
 
+/* The same with an operation on files, or a part of it. */
+static bool client_files(struct cluster *c, unsigned node)
+{
+	struct node *n = &c->nodes[node];
+	struct files_view view;
+
+	oracle_observe(c);
+	if (!n->branch || n->primary_of != n->branch)
+		return false;
+	view = oracle_files_view(n);
+	return node_files_play(n->files, &view);
+}
+
 static void client_send(struct cluster *c, struct client *client, unsigned node)
 {
 	struct world *w = c->world;
@@ -441,8 +483,9 @@ static void client_send(struct cluster *c, struct client *client, unsigned node)
 
 		memcpy(client->buffer + i, &value, 8);
 	}
-	if (c->options.filesystem && r->op == VOLUME_WRITE && world_random_below(w, 2)) {
-		if (!client_transact(c, client, node))
+	if (c->options.files ? r->op != VOLUME_READ && r->op != VOLUME_FLUSH
+			     : c->options.filesystem && r->op == VOLUME_WRITE && world_random_below(w, 2)) {
+		if (c->options.files ? !client_files(c, node) : !client_transact(c, client, node))
 			return;
 		r->op = world_random_below(w, 2) ? VOLUME_ACK : VOLUME_FLUSH;
 		r->flags = 0;

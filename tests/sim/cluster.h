@@ -18,6 +18,7 @@
 enum { CLUSTER_NODES_MAX = 8, CLIENT_REQUESTS = 24, CLIENT_BYTES_MAX = 24 << 10 };
 
 struct cluster;
+struct files_figures;
 
 struct cluster_options {
 	uint64_t seed;
@@ -37,14 +38,19 @@ struct cluster_options {
 	uint64_t resync_rate;
 	enum split_policy split_policy;
 	bool filesystem;		/* as of volume_config */
+	bool files;			/* and clients work on files, and with nothing else */
 	bool fall_out;			/* clients do not wait for nodes that are away: these fall out of the journal */
 };
 /* Drawn from the seed. */
 struct cluster_options cluster_options_random(uint64_t seed, unsigned nodes);
 
+/* The same, with files. */
+void cluster_options_files(struct cluster_options *o);
+
 struct cluster *cluster_new(const struct cluster_options *options);
 void cluster_free(struct cluster *c);
 struct world *cluster_world(struct cluster *c);
+const char *cluster_node_name(unsigned node);
 struct machine *cluster_machine(struct cluster *c, unsigned node);
 struct volume *cluster_volume(struct cluster *c, unsigned node);	/* NULL while it is down */
 /* 's'tore, 'j'ournal, 'm'eta, 'b'itmap; '0' and up: undo. */
@@ -72,6 +78,8 @@ int cluster_primary(struct cluster *c);					/* index, or -1 */
 void cluster_load(struct cluster *c, uint64_t requests);
 uint64_t cluster_load_left(struct cluster *c);
 uint64_t cluster_acked(struct cluster *c);
+/* Adds what happened with options.files. */
+void cluster_files_figures(const struct cluster *c, struct files_figures *figures);
 
 /* Before a node is opened its files are read as those of a stopped replica, and compared with what it shows then:
  * how often that was done, and how often ... */

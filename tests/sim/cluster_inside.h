@@ -6,12 +6,14 @@
  *	cluster_oracle.c	what nodes show, against the lineage (P2, P3, P5)
  *	cluster_cover.c		what they must still have, or have kept (P1)
  *	cluster_stopped.c	what the files of a node that is down show to who only reads them
+ *	node_files.c		the filesystem on them, against a model of POSIX
  */
 #ifndef HOLDFAST_TESTS_CLUSTER_INSIDE_H
 #define HOLDFAST_TESTS_CLUSTER_INSIDE_H
 
 #include "cluster.h"
 #include "lineage.h"
+#include "node_files.h"
 #include "volume_private.h"
 
 enum { KEPT_MAX = 64, NODE_DISKS = 4 + UNDO_SLOTS };
@@ -48,6 +50,7 @@ struct node {
 	unsigned kept_count;
 	uint64_t closed_applied;	/* what a clean stop has brought into the store */
 	struct stopped_look *looks;	/* at its files before it was opened; NULL: none that is still to be compared */
+	struct node_files *files;	/* with options.files, as long as there is a volume */
 };
 
 struct client {
@@ -72,6 +75,7 @@ struct cluster {
 	unsigned call_node;
 	int call_result;
 	struct lineage *lineage;
+	struct files_history *files;
 };
 
 /* cluster.c */
@@ -85,6 +89,7 @@ int cluster_command(struct cluster *c, unsigned node, void (*verb)(struct volume
 void node_format(struct cluster *c, struct node *n);
 
 /* cluster_oracle.c */
+struct files_view oracle_files_view(struct node *n);
 void oracle_observe(struct cluster *c);
 void oracle_acked(struct cluster *c, const struct client *client);
 void oracle_crashed(struct cluster *c, struct node *n, bool power);

@@ -221,6 +221,24 @@ static const struct node *converged(struct cluster *c)
 	return NULL;
 }
 
+/* Each node's tree is the model's, and whole. */
+static void files_check(struct cluster *c)
+{
+	uint64_t limit = world_now(c->world) + 20 * SECONDS;
+
+	for (unsigned i = 0; i < c->options.nodes; i++) {
+		struct node *n = &c->nodes[i];
+		struct files_view view = oracle_files_view(n);
+
+		while (!node_files_walked(n->files, &view)) {
+			if (world_now(c->world) > limit || !cluster_step(c))
+				cluster_breach(c, "node %s: its filesystem cannot be walked", cluster_node_names[i]);
+			node_files_look(n->files, &view);
+		}
+		node_files_audit(n->files);
+	}
+}
+
 void cluster_settle(struct cluster *c)
 {
 	uint64_t limit = world_now(c->world) + 120 * SECONDS;
@@ -249,10 +267,14 @@ void cluster_settle(struct cluster *c)
 		cluster_check_all(c, i);
 		c->nodes[i].fresh &= !same_log(&c->nodes[i], winner);
 	}
+	if (c->files)
+		files_check(c);
 }
 
 static void node_close(struct cluster *c, struct node *n)
 {
+	node_files_free(n->files, false);
+	n->files = NULL;
 	int result = cluster_call(c, n->index, CLUSTER_CLOSE, false, n->index, 60 * SECONDS);
 
 	if (result)
@@ -267,6 +289,10 @@ static void node_close(struct cluster *c, struct node *n)
 void cluster_converge(struct cluster *c)
 {
 	cluster_settle(c);
+	if (c->files) {
+		node_files_reclaim(c->nodes[cluster_primary(c)].files);
+		cluster_settle(c);
+	}
 	for (unsigned i = 0; i < c->options.nodes; i++)
 		node_close(c, &c->nodes[i]);
 	for (unsigned i = 0; i < c->options.nodes; i++)

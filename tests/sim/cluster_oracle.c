@@ -256,6 +256,15 @@ static void check_page(struct cluster *c, struct node *n, uint64_t block)
 	blocks->abort(blocks);
 }
 
+struct files_view oracle_files_view(struct node *n)
+{
+	const struct volume *v = n->volume;
+
+	look_for_resync(n);
+	return (struct files_view){ .branch = n->branch, .end = v->log.end.lsn, .shown = n->shown,
+				    .lsn = n->resyncing ? from_le64(v->sink.slot->header.lsn) : v->applied };
+}
+
 static void check_log(struct cluster *c, struct node *n)
 {
 	const struct volume *v = n->volume;
@@ -345,6 +354,11 @@ static void check_node(struct cluster *c, struct node *n)
 	if (n->resyncing && !resync_readable(v))
 		return;
 	check_block(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
+	if (n->files && !n->rotten && world_random_below(c->world, 8) == 0) {
+		struct files_view view = oracle_files_view(n);
+
+		node_files_look(n->files, &view);
+	}
 	if (c->options.filesystem && world_random_below(c->world, 8) == 0)
 		check_page(c, n, world_random_below(c->world, c->options.volume_bytes / BLOCK_BYTES));
 }

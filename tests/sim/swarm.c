@@ -312,6 +312,8 @@ static struct cluster_options any_cluster(struct swarm *s, uint64_t seed)
 	o.undo_bytes = one_in(s, 3) ? any_size(s, 1, 64) * BLOCK_BYTES : o.volume_bytes;
 	o.resync_checksum = one_in(s, 3);
 	o.split_policy = one_in(s, 2) ? SPLIT_NONE : (enum split_policy)below(s, SPLIT_POLICIES);
+	if (seed % 3 == 0)
+		cluster_options_files(&o);
 	return o;
 }
 
@@ -369,6 +371,7 @@ void swarm_run(uint64_t seed, struct swarm_report *report)
 	report->virtual_ns += world_now(s.w);
 	report->events += world_events(s.w);
 	report->acked += cluster_acked(s.c);
+	cluster_files_figures(s.c, &report->files);
 	cluster_free(s.c);
 }
 
@@ -380,4 +383,8 @@ void swarm_report_add(struct swarm_report *to, const struct swarm_report *from)
 	to->virtual_ns += from->virtual_ns;
 	to->events += from->events;
 	to->acked += from->acked;
+	to->files.operations += from->files.operations;
+	to->files.walks += from->files.walks;
+	to->files.within += from->files.within;
+	to->files.adopted += from->files.adopted;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A swarm of clusters: each seed draws a cluster (nodes, modes, sizes), which faults are on, how often they come and
- * how long they last, and plays them; then everything heals, and the nodes must converge. A breach prints the seed
- * and the last events, and aborts. */
+/* A swarm of clusters, a third of them with files: each seed draws a cluster (nodes, modes, sizes), which faults are on,
+ * how often they come and how long they last, and plays them; then everything heals, and the nodes must converge. A
+ * breach prints the seed and the last events, and aborts. */
 #ifndef HOLDFAST_TESTS_SWARM_H
 #define HOLDFAST_TESTS_SWARM_H
 
 #include "cluster.h"
+#include "node_files.h"
 
 /* What can go wrong, and what operators do at bad moments: by which function, and what reports call it. */
 #define SWARM_FAULTS(X) \
@@ -43,6 +44,7 @@ struct swarm_report {
 	uint64_t seeds;
 	uint64_t faults[SWARM_FAULT_COUNT];
 	uint64_t virtual_ns, events, acked;
+	struct files_figures files;
 };
 
 /* Plays one seed; adds to @report as it goes, so that it is right when the seed aborts, too. */
