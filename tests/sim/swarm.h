@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A swarm of clusters, a third of them with files: each seed draws a cluster (nodes, modes, sizes), which faults are on,
- * how often they come and how long they last, and plays them; then everything heals, and the nodes must converge. A
+/* A swarm of clusters, a third of them with files: each seed draws a cluster (nodes, modes, sizes), which faults are
+ * on, how often they come and how long they last, and plays them; then everything heals, and the nodes must converge. A
  * breach prints the seed and the last events, and aborts. */
 #ifndef HOLDFAST_TESTS_SWARM_H
 #define HOLDFAST_TESTS_SWARM_H
