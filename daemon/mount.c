@@ -112,6 +112,7 @@ static void drop_everything(struct mount *m)
 static bool drop_change(struct mount *m, const struct annotation_change *change)
 {
 	struct invalidator *v = &m->invalidator;
+	uint64_t offset = min_u64(change->offset, INT64_MAX);
 
 	switch (change->kind) {
 	case ANNOTATION_ADDED:
@@ -119,9 +120,9 @@ static bool drop_change(struct mount *m, const struct annotation_change *change)
 		/* A directory's pages are its listing, of who had it open when this was the primary. */
 		return invalidator_name(v, change->parent, change->name, change->name_len) &&
 		       invalidator_inode(v, change->parent, 0, 0) && invalidator_inode(v, change->inode, -1, 0);
-	case ANNOTATION_DATA:
-		return invalidator_inode(v, change->inode, (int64_t)min_u64(change->offset, INT64_MAX),
-					 change->len > INT64_MAX ? 0 : (int64_t)change->len);
+	case ANNOTATION_DATA:		/* 0 is all above: so is what ends where no file can */
+		return invalidator_inode(v, change->inode, (int64_t)offset,
+					 change->len > INT64_MAX - offset ? 0 : (int64_t)change->len);
 	default:
 		return invalidator_inode(v, change->inode, -1, 0);
 	}
