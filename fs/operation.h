@@ -88,7 +88,8 @@ struct directory_entry {
 	struct attributes attributes;	/* with `plus`, but of "." and ".." only ino and mode */
 };
 
-/* Entries behind @cookie, 0 at first, until there are no more or take() says false: that one comes again. Every entry
+/* Entries behind @cookie, 0 at first, until there are no more or take() says false: that one comes again. Where a block
+ * is not in memory it ends with 0, too, when it has told any: there are no more when it tells none. Every entry
  * that is there from the first call to the last is told exactly once, whatever else comes and goes in between; a
  * cookie is below 2^63 and holds as long as the volume does. take() calls nothing of this filesystem. */
 MUST_CHECK int op_readdir(struct files *f, uint64_t ino, uint64_t cookie, bool plus,

@@ -2,6 +2,7 @@
 #include "files_tree.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -151,6 +152,7 @@ static bool take(void *context, const struct directory_entry *entry)
 {
 	struct tree_walk *walk = context;
 
+	walk->cookie = entry->cookie;
 	if (strcmp(entry->name, "..") == 0)
 		walk->parent = entry->ino;
 	if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0)
@@ -158,6 +160,19 @@ static bool take(void *context, const struct directory_entry *entry)
 	walk->content += sum_name(entry->ino, entry->name);
 	meet(walk, entry->ino);
 	return true;
+}
+
+static int names(struct tree_walk *walk)
+{
+	uint64_t before;
+	int error;
+
+	walk->cookie = 0;
+	do {
+		before = walk->cookie;
+		error = op_readdir(walk->files, walk->a.ino, before, false, take, walk);
+	} while (!error && walk->cookie != before);
+	return error;
 }
 
 static int xattrs(struct tree_walk *walk)
@@ -187,7 +202,7 @@ static int begin(struct tree_walk *walk)
 	if (!error)
 		error = xattrs(walk);
 	if (!error && S_ISDIR(walk->a.mode))
-		error = op_readdir(walk->files, walk->a.ino, 0, false, take, walk);
+		error = names(walk);
 	if (!error && S_ISLNK(walk->a.mode)) {
 		error = op_readlink(walk->files, walk->a.ino, target, &len);
 		if (!error)
@@ -340,6 +355,29 @@ const char *tree_differs(const struct tree_walk *walk, const struct tree_moment 
 	if (!walk->kept.data)
 		return "the file that is being changed is not there";
 	return file_differs(&walk->kept, &moment->before, &moment->after);
+}
+
+static const struct tree_inode *met(const struct tree_walk *walk, uint64_t ino)
+{
+	for (unsigned i = 0; i < walk->count; i++)
+		if (walk->inodes[i].ino == ino)
+			return &walk->inodes[i];
+	return NULL;
+}
+
+void tree_explain(const struct tree_walk *walk, struct model *m)
+{
+	for (unsigned i = 0; i < m->count; i++) {
+		const struct model_inode *should = &m->inodes[i];
+		const struct tree_inode *is = met(walk, should->a.ino);
+
+		if (should->a.nlink && (!is || is->sum != sum_model_inode(should)))
+			fprintf(stderr, "inode %llu (mode %o, %llu bytes) %s\n", (unsigned long long)should->a.ino,
+				should->a.mode, (unsigned long long)should->a.size, is ? "differs" : "is not there");
+	}
+	for (unsigned i = 0; i < walk->count; i++)
+		if (!model_inode(m, walk->inodes[i].ino))
+			fprintf(stderr, "inode %llu should not be there\n", (unsigned long long)walk->inodes[i].ino);
 }
 
 void tree_adopt(struct model *m, const struct tree_file *kept)

@@ -39,7 +39,7 @@ struct tree_walk {
 	/* the inode that is being looked at */
 	bool begun;
 	struct attributes a;
-	uint64_t parent, content, offset;
+	uint64_t parent, content, offset, cookie;
 	uint8_t *value, *list;		/* of its attributes */
 	uint8_t block[BLOCK_BYTES];	/* of its bytes */
 };
@@ -51,6 +51,8 @@ int tree_walk_step(struct tree_walk *walk);
 void tree_walk_end(struct tree_walk *walk);
 /* Of a walk that is done, with keep = moment->ino: NULL when that is what may be, or a sentence. */
 const char *tree_differs(const struct tree_walk *walk, const struct tree_moment *moment);
+/* Which inodes differ from the model, a line each, to stderr. */
+void tree_explain(const struct tree_walk *walk, struct model *m);
 /* The file that was kept becomes the model's. */
 void tree_adopt(struct model *m, const struct tree_file *kept);
 

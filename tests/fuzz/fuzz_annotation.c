@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { LEN_MAX = BLOCKS_ANNOTATION_MAX + 64, READS = 3 };
+enum { LEN_MAX = BLOCKS_ANNOTATION_MAX + 64, READS = 3, BAD_MAX = 4 };
 
 static struct mount mount;
 static struct mount_request reads[READS];
@@ -105,7 +105,7 @@ static void read_all(const uint8_t *bytes, uint32_t len)
 	CHECK(again.len == len && memcmp(again.bytes, bytes, len) == 0);
 }
 
-static void apply(const uint8_t *bytes, uint32_t len)
+static bool apply(const uint8_t *bytes, uint32_t len)
 {
 	uint8_t *exact = aligned_alloc(8, round_up(len + 1, 8));	/* a record's annotation is aligned so */
 	uint64_t epoch = mount.cache_epoch;
@@ -122,12 +122,15 @@ static void apply(const uint8_t *bytes, uint32_t len)
 		CHECK(reads[i].moved);
 	queue_check();
 	free(exact);
+	return good;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	unsigned bad = 0;
+
 	mount_start();
-	while (size >= 2) {
+	while (size >= 2 && bad < BAD_MAX) {
 		uint32_t len = data[0] | (uint32_t)data[1] << 8;
 
 		data += 2;
@@ -137,7 +140,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			continue;
 		}
 		len = (uint32_t)min_u64(len % LEN_MAX, size);
-		apply(data, len);
+		bad += !apply(data, len);
 		data += len;
 		size -= len;
 	}

@@ -20,7 +20,13 @@
 #include "lineage.h"
 #include "node_files.h"
 
-enum { HANDLES_MAX = 6, FILE_BYTES = 600 << 10, WRITE_BYTES = 24 << 10, COMB_WRITES = 80, AUDIT_BYTES = 1 << 16 };
+enum {
+	HANDLES_MAX = 6,
+	FILE_BYTES = 600 << 10,		/* a file, with its holes */
+	WRITE_BYTES = 24 << 10, XATTR_BYTES = 6 << 10,
+	COMB_WRITES = 80,
+	AUDIT_BYTES = 64 << 10,
+};
 
 enum happening_kind { HAPPENED_FORMAT, HAPPENED_OPERATION, HAPPENED_WITHIN, HAPPENED_ADOPTED };
 
@@ -189,14 +195,13 @@ void node_files_free(struct node_files *nf, bool crashed)
 
 /* ---- the model of a primary ---- */
 
-static void replay(struct node_files *nf, uint64_t lsn)
+/* A model of the path to @b up to @lsn. */
+static void replay(struct node_files *nf, const struct branch *b, uint64_t lsn, struct model *m)
 {
-	struct model *m = &nf->model;
-
 	for (unsigned i = 0; i < nf->history->count; i++) {
 		const struct happening *h = nf->history->at[i];
 
-		if (!on_path(h, nf->branch, lsn))
+		if (!on_path(h, b, lsn))
 			continue;
 		if (h->kind == HAPPENED_FORMAT) {
 			model_init(m, &h->root);
@@ -225,7 +230,7 @@ static void epoch_begin(struct node_files *nf, const struct files_view *view)
 		op_release(&nf->files, nf->handles[--nf->handle_count]);
 	nf->mounted = false;
 	if (last)
-		replay(nf, view->end);
+		replay(nf, view->branch, view->end, &nf->model);
 	nf->stage = !last ? STAGE_NONE : last->kind == HAPPENED_WITHIN ? STAGE_BETWEEN : STAGE_KNOWN;
 }
 
@@ -298,6 +303,8 @@ static void draw(struct node_files *nf)
 	operation_draw(op, &nf->source, &nf->model);
 	if (op->verb == OPERATION_WRITE && op->offset < FILE_BYTES_MAX)
 		op->len = min_u64(op->len, WRITE_BYTES);
+	if (op->verb == OPERATION_SETXATTR)
+		op->len = min_u64(op->len, XATTR_BYTES);
 	if (source_below(&nf->source, 25) == 0) {
 		nf->comb = operation_draw_inode(&nf->source, &nf->model, S_IFREG);
 		nf->comb_left = COMB_WRITES;
@@ -407,11 +414,16 @@ static void walked(struct node_files *nf, const struct files_view *view, const s
 {
 	const char *differs = tree_differs(&nf->walk, &h->moment);
 
-	if (differs)
+	if (differs) {
+		struct model m = { 0 };
+
+		replay(nf, nf->walk_on, nf->walk_lsn, &m);
+		tree_explain(&nf->walk, &m);
 		cluster_breach(nf->cluster, "P2: node %s, filesystem at LSN %llu: %s (the last operation there: %s)",
 			       nf->name,
 			       (unsigned long long)nf->walk_lsn, differs,
 			       h->kind == HAPPENED_OPERATION ? operation_name(&h->operation) : "none");
+	}
 	nf->history->walks++;
 	nf->walked_lsn = nf->walk_lsn;
 	nf->walked_on = nf->walk_on;
