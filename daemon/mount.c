@@ -233,7 +233,7 @@ static void mount_closed(void *context)
 
 	fuse_channel_close(&m->channel);
 	opens_clear(&m->files.opens);
-	m->files.reclaim_wanted = true;
+	files_want_reclaim_all(&m->files);
 	m->place = PLACE_NONE;
 	m->directory[0] = 0;
 	m->leaving = NULL;

@@ -31,8 +31,7 @@ static int look(struct mount *m, char why[WHY_BYTES])
 	m->mounted = true;
 	m->refused_said = false;
 	/* What an earlier primary left without a name, and what is open here stays: files_mount() would forget that. */
-	m->files.reclaim_wanted = true;
-	m->files.reclaim_next = 0;
+	files_want_reclaim_all(&m->files);
 	return 0;
 }
 

@@ -189,8 +189,6 @@ int op_open(struct files *f, const struct caller *caller, uint64_t ino, int flag
 
 void op_release(struct files *f, uint64_t ino)
 {
-	if (opens_remove(&f->opens, ino)) {
-		f->reclaim_wanted = true;
-		f->reclaim_next = 0;
-	}
+	if (opens_remove(&f->opens, ino))
+		files_want_reclaim(f, ino);
 }

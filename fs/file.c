@@ -85,6 +85,12 @@ int file_zero_part(struct files *f, const struct inode *inode, uint64_t block, u
 	return error;
 }
 
+static int trim_later(struct files *f, const struct inode *inode)
+{
+	files_want_reclaim(f, inode->ino);
+	return orphan_add(f, inode->ino);
+}
+
 int file_trim(struct files *f, struct inode *inode)
 {
 	bool done;
@@ -93,7 +99,7 @@ int file_trim(struct files *f, struct inode *inode)
 	if (error)
 		return error;
 	if (!done && !(inode->flags & INODE_TRIM) && inode->nlink)
-		error = orphan_add(f, inode->ino);
+		error = trim_later(f, inode);
 	else if (done && inode->flags & INODE_TRIM && inode->nlink)
 		error = orphan_remove(f, inode->ino);
 	inode->flags = done ? inode->flags & ~(uint32_t)INODE_TRIM : inode->flags | INODE_TRIM;

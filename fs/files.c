@@ -32,11 +32,24 @@ void files_delete(struct files *f)
 	*f = (struct files){ 0 };
 }
 
+void files_want_reclaim(struct files *f, uint64_t ino)
+{
+	f->reclaim_next = f->reclaim_wanted ? min_u64(f->reclaim_next, ino) : ino;
+	f->reclaim_last = f->reclaim_wanted ? max_u64(f->reclaim_last, ino) : ino;
+	f->reclaim_wanted = true;
+}
+
+void files_want_reclaim_all(struct files *f)
+{
+	f->reclaim_wanted = true;
+	f->reclaim_next = 0;
+	f->reclaim_last = UINT64_MAX;
+}
+
 static void forget(struct files *f)
 {
 	opens_clear(&f->opens);
-	f->reclaim_wanted = true;
-	f->reclaim_next = 0;
+	files_want_reclaim_all(f);
 }
 
 int files_mount(struct files *f, char why[WHY_BYTES])

@@ -25,7 +25,7 @@ struct files {
 	uint64_t lsn;			/* op_lsn() */
 	uint64_t frees;			/* op_frees() */
 	bool reclaim_wanted;
-	uint64_t reclaim_next;		/* where op_reclaim() looks on among the orphans */
+	uint64_t reclaim_next, reclaim_last;	/* the orphans that op_reclaim() has still to look at */
 	uint64_t hash_mask;		/* bits of names' hashes that are used: all, but in a test of collisions */
 	struct files_damage damage;
 };
@@ -49,6 +49,10 @@ int files_damaged(struct files *f, uint64_t ino, const char *what);
 
 /* A turn of a loop that changes @inserts items and frees a run may follow in this transaction. */
 bool files_have_room(const struct files *f, unsigned inserts);
+
+/* op_reclaim() looks at this orphan; at all of them. */
+void files_want_reclaim(struct files *f, uint64_t ino);
+void files_want_reclaim_all(struct files *f);
 
 /* SipHash-2-4 of @len bytes, keyed with the filesystem's uuid and @seed. */
 uint64_t files_hash(const struct files *f, uint64_t seed, const void *bytes, size_t len);

@@ -12,7 +12,6 @@ int orphan_add(struct files *f, uint64_t ino)
 	struct tree_key key = tree_key(0, ITEM_ORPHAN, ino);
 	int error = tree_insert(&f->fs, &key, NULL, 0);
 
-	f->reclaim_wanted = true;
 	return error == -EEXIST ? files_damaged(f, ino, "it is an orphan already") : error;
 }
 
@@ -81,6 +80,8 @@ int orphan_bury(struct files *f, struct inode *inode)
 		error = orphan_add(f, inode->ino);
 		if (error)
 			return error;
+		if (opens_count(&f->opens, inode->ino) == 0)
+			files_want_reclaim(f, inode->ino);
 	}
 	return inode_write(f, inode);
 }
@@ -113,13 +114,12 @@ static int reclaim(struct files *f)
 		uint64_t ino;
 		int error = tree_next_alike(&f->fs, &key, &item);
 
-		if (error == -ENOENT) {
+		if (error && error != -ENOENT)
+			return error;
+		if (error || item.key.at > f->reclaim_last) {
 			f->reclaim_wanted = false;
-			f->reclaim_next = 0;
 			return 0;
 		}
-		if (error)
-			return error;
 		ino = item.key.at;
 		error = inode_read_named(f, ino, &inode);
 		if (error)

@@ -404,6 +404,41 @@ static void fs_file_that_is_cut_and_given_a_mode_at_once_is_cut_to_the_end(void 
 	files_rig_free(r);
 }
 
+/* A program that keeps a thousand files open without a name: each of them goes with its own release, in any order, and
+ * neither a removal nor a release looks at the others. */
+static void fs_file_open_without_a_name_costs_nothing_when_another_one_comes_or_goes(void **state)
+{
+	enum { FILES = 3000 };
+	struct files_rig *r = files_rig_new(3000, 16);
+	uint64_t free_at_start = rig_free_blocks(r), inodes[FILES];
+	struct attributes a;
+	char name[16];
+
+	(void)state;
+	files_rig_reclaim(r);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof name, "f%u", i);
+		inodes[i] = rig_file(r, FS_ROOT_INODE, name, 0644);
+		assert_int_equal(RIG(r, op_open(r->f, &r->root, inodes[i], O_RDWR, &a)), 0);
+		assert_int_equal(RIG(r, op_unlink(r->f, &r->root, FS_ROOT_INODE, name)), 0);
+		assert_false(op_reclaim_wanted(r->f));
+	}
+	for (unsigned i = 0; i < FILES; i++) {
+		uint64_t file = inodes[i * 7ull % FILES];
+		unsigned turns = 0;
+
+		op_release(r->f, file);
+		assert_true(op_reclaim_wanted(r->f));
+		assert_int_equal(RIG(r, (turns++, op_reclaim(r->f))), 0);
+		assert_in_range(turns, 1, 5);
+		assert_false(op_reclaim_wanted(r->f));
+		assert_int_equal(op_getattr(r->f, file, &a), -ENOENT);
+	}
+	assert_int_equal(rig_free_blocks(r), free_at_start);
+	assert_int_equal(files_rig_damages(r), 0);
+	files_rig_free(r);
+}
+
 static void fs_file_unlinked_while_open_is_there_until_closed_or_crashed(void **state)
 {
 	struct files_rig *r = files_rig_new(400, 11), *copy;
@@ -534,6 +569,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_file_does_not_grow_before_its_old_blocks_are_gone),
 	cmocka_unit_test(fs_file_that_is_being_cut_can_be_grown_opened_and_unlinked),
 	cmocka_unit_test(fs_file_that_is_cut_and_given_a_mode_at_once_is_cut_to_the_end),
+	cmocka_unit_test(fs_file_open_without_a_name_costs_nothing_when_another_one_comes_or_goes),
 	cmocka_unit_test(fs_file_unlinked_while_open_is_there_until_closed_or_crashed),
 	cmocka_unit_test(fs_file_a_full_volume_can_be_emptied_by_every_means),
 	cmocka_unit_test(fs_file_loses_setuid_when_a_user_changes_it),
