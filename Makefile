@@ -16,7 +16,7 @@ FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno
 # The fuzzers' build accepts any checksum, so that mutated bytes get past it.
 FLAGS_fuzz := -O1 -g -Wno-unknown-warning-option -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
 
-PACKAGES := liburing fuse3 libcap-ng jansson libisal libxxhash
+PACKAGES := liburing fuse3 libcap-ng jansson libisal libxxhash libarchive
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)) -linih
 COMPILER := $(CC_$(FLAVOUR))
@@ -62,6 +62,7 @@ $(B)/blk/%.o: CFLAGS_ALL += -Iblk
 $(B)/fs/%.o: CFLAGS_ALL += -Ifs
 # these read the engine's own files, so they must know its formats
 $(B)/daemon/divergence.o $(B)/daemon/divergence_export.o $(B)/daemon/stopped_replica.o: CFLAGS_ALL += -Iblk
+$(B)/daemon/extract.o $(B)/daemon/extract_tar.o $(B)/daemon/cli_extract.o: CFLAGS_ALL += -Iblk -Ifs
 
 $(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)

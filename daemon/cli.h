@@ -115,6 +115,7 @@ enum cli_exit cli_verify(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_lsn(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_wait(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_extract(struct cli *cli, int argc, char **argv);
 
 /* The number of a loop device over the volume's mount, or -ENOENT. */
 MUST_CHECK int cli_attached(const struct paths *paths);

@@ -49,6 +49,8 @@ static const struct cli_verb verbs[] = {
 	  cli_verify, false },
 	{ "replace", "VOLUME [--force]", "make this node's lost replica anew and start it, for a peer to fill",
 	  cli_replace, false },
+	{ "extract", "VOLUME | --from DIRECTORY [PATH]... [--output FILE] [--list] [--force]",
+	  "write a tar archive of files in a stopped replica's filesystem", cli_extract, false },
 	{ "completion", "", "print a completion script for bash", cli_completion, true },
 };
 enum { VERBS = sizeof verbs / sizeof verbs[0] };

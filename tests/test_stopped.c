@@ -405,6 +405,46 @@ static void stopped_a_journal_that_lost_what_was_durable_is_refused_unless_force
 	copy_free(copy);
 }
 
+/* A long write takes several records, in one batch: with the last one torn, nobody was told of any of them. */
+static void stopped_a_torn_batch_is_given_up_whole(void **state)
+{
+	struct cluster_options o = options_of(1, MODE_A);
+	struct cluster *c = start(&o);
+	struct stopped_status status;
+	struct record_header *last = NULL;
+	uint64_t batch = 0, before = 0;
+	char why[WHY_BYTES];
+	struct stopped *s;
+	struct copy *copy;
+
+	(void)state;
+	write_now(c, 0, 0, 80 << 10, 'x');
+	cluster_crash(c, 0, false);
+	copy = copy_of(c, 0);
+	cluster_free(c);
+	assert_int_equal(copy_open(&s, copy, false, why), 0);
+	stopped_status(s, &status);
+	stopped_free(s);
+	for (uint64_t lsn = 0; lsn < status.lsn; ) {
+		struct record_header *r = (void *)(copy->bytes[STOPPED_JOURNAL] + JOURNAL_HEADER_BYTES + lsn);
+
+		if (lsn % 4096 == 0)
+			batch = lsn;
+		if (lsn > batch && !record_is_pad(r)) {	/* others are in its batch */
+			last = r;
+			before = batch;
+		}
+		lsn += record_length(r);
+	}
+	assert_non_null(last);
+	last->wall_ns = to_le64(1);
+	assert_int_equal(copy_open(&s, copy, false, why), 0);
+	stopped_status(s, &status);
+	assert_int_equal(status.lsn, before);
+	stopped_free(s);
+	copy_free(copy);
+}
+
 static void stopped_without_a_whole_copy_of_meta_nothing_is_read(void **state)
 {
 	struct copy *copy = killed();
@@ -608,6 +648,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(redo_of_a_log_of_discards_only_takes_no_time),
 	cmocka_unit_test(stopped_nothing_can_be_changed),
 	cmocka_unit_test(stopped_a_journal_that_lost_what_was_durable_is_refused_unless_forced),
+	cmocka_unit_test(stopped_a_torn_batch_is_given_up_whole),
 	cmocka_unit_test(stopped_without_a_whole_copy_of_meta_nothing_is_read),
 	cmocka_unit_test(stopped_a_block_that_cannot_be_read_is_named_and_the_others_are_read),
 	cmocka_unit_test(stopped_in_a_resync_undo_is_read_and_its_damage_refused),
