@@ -56,12 +56,12 @@ struct stopped {
 
 /* ---- refusing ---- */
 
-/* @why is said and, unless it is forced, the end of it. */
+/* What can be forced: @why is the end of it, unless it was. */
 static int doubt(struct stopped *s, const char *why)
 {
 	if (s->force && !s->doubt[0])
 		snprintf(s->doubt, WHY_BYTES, "%s", why);
-	return s->force ? 0 : -EBADMSG;
+	return s->force ? 0 : -EUCLEAN;
 }
 
 static int file_read(struct stopped *s, unsigned file, uint64_t offset, void *out, size_t len)
@@ -115,7 +115,7 @@ static int take_saved(struct stopped *s, char why[WHY_BYTES])
 				  min_u64(BITMAP_STAGE_BYTES, bytes - at));
 		if (error) {
 			snprintf(why, WHY_BYTES, "%s", s->why);
-			return doubt(s, why) ? error : 1;
+			return doubt(s, why) ? -EUCLEAN : 1;
 		}
 	}
 	for (uint64_t i = 0; i < units; i++) {
@@ -124,7 +124,7 @@ static int take_saved(struct stopped *s, char why[WHY_BYTES])
 		snprintf(why, WHY_BYTES, "undo %u: its map of saved blocks is damaged, and in the midst of a resync "
 			 "nobody knows without it what is old and what is new; replace this replica from a peer",
 			 s->slot);
-		return doubt(s, why) ? -EBADMSG : 1;
+		return doubt(s, why) ? -EUCLEAN : 1;
 	}
 	s->snapshot = true;
 	return 0;
@@ -139,7 +139,7 @@ static int take_slot(struct stopped *s, const struct undo_header **header, char 
 
 	if (error) {
 		snprintf(why, WHY_BYTES, "%s", s->why);
-		return doubt(s, why) ? error : 0;
+		return doubt(s, why);
 	}
 	copy = undo_header_choose(s->buffer, &s->geometry, &uneven, reason);
 	if (copy < 0) {
@@ -233,7 +233,7 @@ static int scan(struct stopped *s, char why[WHY_BYTES])
 	while ((r = walk_record(s, &w))) {
 		error = scan_record(&s->meta, r, &w.at, why);
 		if (error && doubt(s, why))
-			return error;
+			return -EUCLEAN;
 		redo_count(&s->redo, r);
 		record_next(r, &w.at);
 		if (w.at.lsn % s->geometry.journal_block == 0)
@@ -241,7 +241,7 @@ static int scan(struct stopped *s, char why[WHY_BYTES])
 	}
 	if (w.error) {
 		snprintf(why, WHY_BYTES, "%s", s->why);
-		return doubt(s, why) ? w.error : 0;
+		return doubt(s, why);
 	}
 	error = scan_end(&s->meta, s->log_end, w.at.lsn, w.finding, why);
 	return error ? doubt(s, why) : 0;
@@ -299,8 +299,8 @@ static int read_all(struct stopped *s, const struct geometry *geometry, char why
 	error = take_header(s, why);
 	if (!error)
 		error = scan(s, why);
-	else if (!doubt(s, why))	/* the store alone, as far as the tail */
-		error = 0;
+	else
+		error = doubt(s, why);	/* forced: the store alone, as far as the tail */
 	return error ? error : index_log(s, why);
 }
 

@@ -40,8 +40,8 @@ struct stopped_options {
 struct stopped;
 
 /* Reads meta, undo's headers and all of the log. @files, and what @io allots (nothing else is asked of @io), stay until
- * stopped_free(). -EBADMSG: damaged, inconsistent, another geometry, or a newer program's; -ENOMEM; -errno of a read;
- * then *out is NULL and @why one sentence. Without a whole copy of meta nothing can be read, whatever is forced. */
+ * stopped_free(). -EUCLEAN: damaged, or inconsistent, but it can be forced; -EBADMSG: meta has no whole copy, another
+ * geometry, or is a newer program's; -ENOMEM; -errno of a read; then *out is NULL and @why one sentence. */
 MUST_CHECK int stopped_new(struct stopped **out, struct io *io, struct stopped_files *files,
 			   const struct stopped_options *options, char why[WHY_BYTES]);
 /* NULL is fine. */

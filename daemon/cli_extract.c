@@ -57,7 +57,7 @@ static enum cli_exit replica_open(struct cli *cli, struct extracting *e, const c
 	if (!error)
 		return CLI_DONE;
 	return cli_refuse("%s: %s%s", e->object, why,
-			  error == -EBADMSG && !force ? "; or get out of it what can be read, with --force" : "");
+			  error == -EUCLEAN ? "; or get out of it what can be read, with --force" : "");
 }
 
 /* What is read, before it is: on stderr, because the archive may be on stdout. */

@@ -387,7 +387,7 @@ static void stopped_a_journal_that_lost_what_was_durable_is_refused_unless_force
 	stopped_free(s);
 	/* A rotten record in the midst of what meta knows to be durable; the records before it are there. */
 	copy->bytes[STOPPED_JOURNAL][JOURNAL_HEADER_BYTES + 200] ^= 1;
-	assert_int_equal(copy_open(&s, copy, false, why), -EBADMSG);
+	assert_int_equal(copy_open(&s, copy, false, why), -EUCLEAN);
 	assert_null(s);
 	assert_non_null(strstr(why, "journal: damaged"));
 	assert_int_equal(copy_open(&s, copy, true, why), 0);
@@ -398,7 +398,7 @@ static void stopped_a_journal_that_lost_what_was_durable_is_refused_unless_force
 	stopped_free(s);
 	/* No journal at all: what the store has. */
 	copy->bytes[STOPPED_JOURNAL][0] ^= 1;
-	assert_int_equal(copy_open(&s, copy, false, why), -EBADMSG);
+	assert_int_equal(copy_open(&s, copy, false, why), -EUCLEAN);
 	assert_int_equal(copy_open(&s, copy, true, why), 0);
 	assert_true(stopped_doubt(s)[0] != 0);
 	stopped_free(s);
@@ -549,7 +549,7 @@ static void stopped_in_a_resync_undo_is_read_and_its_damage_refused(void **state
 	stopped_free(s);
 	for (unsigned slot = 0; slot < UNDO_SLOTS; slot++)
 		copy->bytes[STOPPED_UNDO + slot][undo_saved_offset()] ^= 0x10;
-	assert_int_equal(copy_open(&s, copy, false, why), -EBADMSG);
+	assert_int_equal(copy_open(&s, copy, false, why), -EUCLEAN);
 	assert_non_null(strstr(why, "map of saved blocks is damaged"));
 	assert_int_equal(copy_open(&s, copy, true, why), 0);
 	assert_true(stopped_doubt(s)[0] != 0);
@@ -565,7 +565,7 @@ static void stopped_a_mixture_is_refused_unless_forced(void **state)
 	struct stopped *s;
 
 	(void)state;
-	assert_int_equal(copy_open(&s, copy, false, why), -EBADMSG);
+	assert_int_equal(copy_open(&s, copy, false, why), -EUCLEAN);
 	assert_non_null(strstr(why, "inconsistent"));
 	assert_int_equal(copy_open(&s, copy, true, why), 0);
 	assert_non_null(strstr(stopped_doubt(s), "inconsistent"));

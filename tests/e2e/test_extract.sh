@@ -191,6 +191,6 @@ V=plain
 nodes_create 64M C
 refused 1 "no filesystem of Holdfast's" hf a extract $V --output "$T/plain.tar"
 [ ! -e "$T/plain.tar" ] || fail "a refusal left a file behind"
-refused 1 "neither of its two copies is whole" eval 'truncate -s 0 "$T/copy/meta"; truncate -s 128K "$T/copy/meta"; "$bin/holdfast" extract --from "$T/copy" --list'
+refused 1 "neither of its two copies is whole; replace this replica from a peer$" eval 'truncate -s 0 "$T/copy/meta"; truncate -s 128K "$T/copy/meta"; "$bin/holdfast" extract --from "$T/copy" --list'
 refused 1 "cannot be opened" hf a extract --from "$T/nowhere" --list
 fact "a plain volume, lost meta, no replica at all: refused in one line"

@@ -136,7 +136,7 @@ void stopped_opened(struct cluster *c, struct node *n, int result)
 		cluster_breach(c, "stopped: node %s opened, and its files could not be read: %s",
 			       cluster_node_names[n->index], look->why);
 	c->looked.mixtures += result == 0;
-	c->looked.damaged += result == -EBADMSG && look->result[STOPPED_OPEN] == -EBADMSG;
+	c->looked.damaged += result == -EBADMSG && look->result[STOPPED_OPEN] < 0;
 	stopped_forget(n);
 }
 
