@@ -56,13 +56,15 @@ $(B)/%.o: %.c
 # tests and fuzzers see private headers of what they test
 $(B)/tests/%.o: CFLAGS_ALL += -Iblk -Ifs -Idaemon -Itests
 $(B)/daemon/%.o: CFLAGS_ALL += -Idaemon
-# the mounted directory stands on the filesystem's operations
+# the mounted directory stands on the filesystem's operations; check and df look into it
 $(B)/daemon/mount.o $(B)/daemon/mount_%.o: CFLAGS_ALL += -Ifs
+$(B)/daemon/checker.o $(B)/daemon/usage.o $(B)/daemon/cli_check.o: CFLAGS_ALL += -Ifs
 $(B)/blk/%.o: CFLAGS_ALL += -Iblk
 $(B)/fs/%.o: CFLAGS_ALL += -Ifs
 # these read the engine's own files, so they must know its formats
 $(B)/daemon/divergence.o $(B)/daemon/divergence_export.o $(B)/daemon/stopped_replica.o: CFLAGS_ALL += -Iblk
 $(B)/daemon/extract.o $(B)/daemon/extract_tar.o $(B)/daemon/cli_extract.o: CFLAGS_ALL += -Iblk -Ifs
+$(B)/daemon/cli_check.o $(B)/daemon/cli_df.o: CFLAGS_ALL += -Iblk
 
 $(B)/holdfast: $(B)/daemon/holdfast.o $(DAEMON_OBJS) $(FS_OBJS) $(BLK_OBJS)
 	$(call say,LINK)

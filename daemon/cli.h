@@ -69,6 +69,8 @@ enum cli_exit cli_no_daemon(const char *volume);
 enum cli_exit cli_refuse_why(const char *volume, const char *why);
 /* The same of its answer. */
 enum cli_exit cli_refused_by_daemon(const char *volume, const json_t *reply);
+/* Every VOLUME.conf of the root, sorted. *names is the caller's. -errno of the directory; none is no error. */
+MUST_CHECK int cli_volumes(const struct cli *cli, char (**names)[NAME_BYTES], size_t *count);
 /* "" and 0 for what is not there. */
 const char *cli_json_text(const json_t *object, const char *key);
 double cli_json_number(const json_t *object, const char *key);
@@ -112,6 +114,8 @@ enum cli_exit cli_peer(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_divergence(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_resolve(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_verify(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_check(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_df(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_lsn(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_wait(struct cli *cli, int argc, char **argv);

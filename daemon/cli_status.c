@@ -237,19 +237,17 @@ static void json_print(const json_t *json, bool compact)
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct status *)a)->name, ((const struct status *)b)->name);
+	return strcmp(a, b);
 }
 
-/* Every VOLUME.conf of the root, sorted. *list is the caller's. -errno of the directory; none is no
- * error. */
-static int volumes_list(const struct cli *cli, struct status **list, size_t *count)
+int cli_volumes(const struct cli *cli, char (**names)[NAME_BYTES], size_t *count)
 {
 	char directory[PATH_MAX + 16], why[WHY_BYTES];
 	struct dirent *entry;
 	struct paths paths;
 	DIR *dir;
 
-	*list = NULL;
+	*names = NULL;
 	*count = 0;
 	snprintf(directory, sizeof directory, "%s/etc/holdfast", cli->root);
 	dir = opendir(directory);
@@ -257,7 +255,7 @@ static int volumes_list(const struct cli *cli, struct status **list, size_t *cou
 		return errno == ENOENT ? 0 : -errno;
 	while ((entry = readdir(dir))) {
 		size_t len = strlen(entry->d_name);
-		struct status *more;
+		char (*more)[NAME_BYTES];
 
 		if (len <= 5 || len - 5 >= NAME_BYTES ||
 		    strcmp(entry->d_name + len - 5, ".conf") != 0)
@@ -265,24 +263,24 @@ static int volumes_list(const struct cli *cli, struct status **list, size_t *cou
 		entry->d_name[len - 5] = 0;
 		if (paths_of(&paths, cli->root, entry->d_name, why) < 0)
 			continue;
-		more = reallocarray(*list, *count + 1, sizeof **list);
+		more = reallocarray(*names, *count + 1, sizeof **names);
 		if (!more)
 			break;
-		*list = more;
-		strcpy(more[(*count)++].name, entry->d_name);
+		*names = more;
+		strcpy(more[(*count)++], entry->d_name);
 	}
 	closedir(dir);
 	if (*count)
-		qsort(*list, *count, sizeof **list, by_name);
+		qsort(*names, *count, sizeof **names, by_name);
 	return 0;
 }
 
 static enum cli_exit status_all(const struct cli *cli, bool json, bool compact)
 {
-	AUTO_FREE struct status *list = NULL;
+	AUTO_FREE char (*names)[NAME_BYTES] = NULL;
 	AUTO_JSON json_t *array = json_array();
 	size_t count;
-	int res = volumes_list(cli, &list, &count);
+	int res = cli_volumes(cli, &names, &count);
 
 	if (res < 0)
 		return cli_refuse("root %s: %s", *cli->root ? cli->root : "/", strerror(-res));
@@ -290,12 +288,15 @@ static enum cli_exit status_all(const struct cli *cli, bool json, bool compact)
 		printf("no volumes below %s; make one with: holdfast create VOLUME\n",
 		       *cli->root ? cli->root : "/");
 	for (size_t i = 0; i < count; i++) {
-		status_ask(cli, &list[i]);
+		struct status s = { 0 };
+
+		strcpy(s.name, names[i]);
+		status_ask(cli, &s);
 		if (json)
-			json_array_append_new(array, status_object(&list[i]));
+			json_array_append_new(array, status_object(&s));
 		else
-			status_print(&list[i]);
-		json_decref(list[i].json);
+			status_print(&s);
+		json_decref(s.json);
 	}
 	if (json)
 		json_print(array, compact);

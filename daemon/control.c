@@ -39,6 +39,7 @@ struct client {
 	bool last;		/* the connection ends after this answer */
 	struct io_op op;	/* receive or send */
 	struct volume_call call;
+	struct usage usage;
 	char directory[PATH_MAX];	/* of mount */
 	int file;		/* a descriptor that came with the line, not taken yet; -1 */
 	char *answer;		/* from json_dumps(), while it is sent */
@@ -307,6 +308,47 @@ static void run_loop(struct client *c)
 		client_answer_result(c, config->loop_serve(config->context, file_take(c), why), why);
 }
 
+static void run_check(struct client *c)
+{
+	const struct control_config *config = &c->control->config;
+	char why[WHY_BYTES] = "";
+	int result;
+
+	if (without_filesystem(c))
+		return;
+	result = config->check(config->context, why);
+	client_answer_result(c, result, result ? why : "");
+}
+
+static void run_check_status(struct client *c)
+{
+	const struct control_config *config = &c->control->config;
+
+	if (!without_filesystem(c))
+		client_answer(c, json_pack("{s:b, s:s, s:o}", "ok", 1, "why", "", "check",
+					   config->check_status(config->context)));
+}
+
+static void client_has_usage(struct usage *usage, int result)
+{
+	struct client *c = container_of(usage, struct client, usage);
+
+	CHECK(c->state == CLIENT_CALLING);
+	if (result)
+		client_answer_result(c, result, usage->why);
+	else
+		client_answer(c, json_pack("{s:b, s:s, s:o}", "ok", 1, "why", "", "df", usage->json));
+}
+
+static void run_df(struct client *c)
+{
+	if (without_filesystem(c))
+		return;
+	c->state = CLIENT_CALLING;
+	c->usage.done = client_has_usage;
+	c->control->config.df(c->control->config.volume, &c->usage);
+}
+
 static const struct verb {
 	const char *name;
 	void (*run)(struct client *c);
@@ -327,6 +369,9 @@ static const struct verb {
 	{ "mount", run_mount, true, false, false },
 	{ "umount", run_umount, true, false, false },
 	{ "loop", run_loop, true, false, false },
+	{ "check", run_check, true, false, false },
+	{ "check-status", run_check_status, false, false, false },
+	{ "df", run_df, true, false, false },
 };
 
 static const struct verb *verb_find(const char *name)

@@ -20,6 +20,9 @@
  *	{"verb":"loop"}				the loop front end is to serve the mount whose descriptor comes with
  *						the line, on the directory of mount_file
  *	{"verb":"umount","force":false}
+ *	{"verb":"check"}			begins one; what it finds, and how far it is, says
+ *	{"verb":"check-status"}			{"ok":true,"why":"","check":{...}}	(checker.h)
+ *	{"verb":"df"}				{"ok":true,"why":"","df":{...}}		(usage.h)
  *	{"verb":"down"}				answered when the store is written, just before the daemon exits
  *
  * A refusal is {"ok":false,"error":"EBUSY","why":"one sentence"}. Keys that are not known are refused: a
@@ -30,6 +33,7 @@
 #define HOLDFAST_CONTROL_H
 
 #include "ring.h"
+#include "usage.h"
 #include "volume.h"
 
 enum {
@@ -53,10 +57,14 @@ struct control_config {
 	/* 0, or -errno with @why; @fd is not the server's any more. */
 	int (*loop_serve)(void *context, int fd, char why[WHY_BYTES]);
 	/* The mounted directory: where it is, "" = nowhere. Mounting: 0, or -errno with @why; @fd as above, or
-	 * -1. Leaving: call->done() runs later, or now. NULL, all three: the volume has no filesystem. */
+	 * -1. Leaving: call->done() runs later, or now. NULL: the volume has no filesystem. */
 	const char *(*mounted)(void *context);
 	int (*mount)(void *context, const char *directory, int fd, char why[WHY_BYTES]);
 	void (*umount)(void *context, struct volume_call *call);
+	/* Its check, and how full it is; as checker.h and usage.h say. NULL, too. */
+	int (*check)(void *context, char why[WHY_BYTES]);
+	json_t *(*check_status)(void *context);
+	void (*df)(struct volume *v, struct usage *usage);
 	/* The daemon is to stop; it calls control_stop() when the store is written. */
 	void (*down)(void *context);
 	const char *mount_file;		/* must live as long as the server */

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "auto.h"
+#include "checker.h"
 #include "config.h"
 #include "config_text.h"
 #include "control.h"
@@ -60,6 +61,7 @@ struct daemon {
 	struct nbd_server *nbd;
 	struct loop *loop;		/* NULL: not offered */
 	struct mount *mount;		/* NULL: the volume has no filesystem */
+	struct checker *checker;	/* NULL, too */
 	struct control *control;
 	struct volume_call call;	/* open, then close */
 	struct io_op signal;
@@ -164,6 +166,16 @@ static void daemon_umount(void *context, struct volume_call *call)
 
 	if (res < 0)
 		call->done(call, res);
+}
+
+static int daemon_check(void *context, char why[WHY_BYTES])
+{
+	return checker_start(((struct daemon *)context)->checker, why);
+}
+
+static json_t *daemon_check_status(void *context)
+{
+	return checker_json(((struct daemon *)context)->checker);
 }
 
 static void daemon_down(void *context)
@@ -350,6 +362,10 @@ static int front_ends_new(struct daemon *d)
 		control.mounted = daemon_mounted;
 		control.mount = daemon_mount;
 		control.umount = daemon_umount;
+		control.check = daemon_check;
+		control.check_status = daemon_check_status;
+		control.df = usage_ask;
+		res = checker_new(&d->checker, d->io, d->volume, d->name);
 	}
 	if (res == 0)
 		res = control_new(&d->control, d->ring, &control);
@@ -544,6 +560,8 @@ static void stop_mount_done(void *context)
 {
 	struct daemon *d = context;
 
+	if (d->checker)
+		checker_stop(d->checker);
 	d->call = (struct volume_call){ .done = stop_volume_closed };
 	volume_close(d->volume, &d->call);
 }
@@ -580,6 +598,7 @@ static void finish(struct daemon *d)
 	if (d->loop)
 		loop_free(d->loop);
 	mount_free(d->mount);
+	checker_free(d->checker);
 	if (d->nbd)
 		nbd_server_free(d->nbd);
 	if (d->volume)

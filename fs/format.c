@@ -110,6 +110,17 @@ const char *block_header_check(uint64_t block, enum block_kind kind, uint32_t se
 	return NULL;
 }
 
+bool block_may_be_metadata(uint64_t block, const uint8_t page[BLOCK_BYTES])
+{
+	const struct block_header *header = (const void *)page;
+
+	if (from_le64(header->block) == block)
+		for (unsigned kind = 0; kind < BLOCK_KINDS; kind++)
+			if (from_le32(header->magic) == magics[kind])
+				return true;
+	return (block < GROUP_FIRST || (block - GROUP_FIRST) % GROUP_BLOCKS == 0) && block_is_zero(page);
+}
+
 void block_header_init(uint8_t page[BLOCK_BYTES], uint64_t block, enum block_kind kind)
 {
 	struct block_header *header = (void *)page;

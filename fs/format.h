@@ -197,6 +197,8 @@ const char *node_check(const struct layout *l, uint64_t block, const uint8_t pag
 /* Address, magic and checksum of any of them; @seed: of block_seed(), 0 for the superblock. */
 const char *block_header_check(uint64_t block, enum block_kind kind, uint32_t seed, const uint8_t page[BLOCK_BYTES]);
 bool block_is_zero(const uint8_t page[BLOCK_BYTES]);
+/* Says it of itself, or is a map (fulls) that was never written. Bytes of a file may look so too. */
+bool block_may_be_metadata(uint64_t block, const uint8_t page[BLOCK_BYTES]);
 
 /* Makes an empty header for a block of this kind; the crc comes with block_seal(). */
 void block_header_init(uint8_t page[BLOCK_BYTES], uint64_t block, enum block_kind kind);

@@ -223,6 +223,27 @@ int fs_inode_gone(struct fs *fs)
 	return 0;
 }
 
+static void figures_of(const struct superblock *s, struct fs_figures *figures)
+{
+	struct layout l = layout_of(from_le64(s->block_count));
+
+	figures->blocks = layout_usable_count(&l);
+	figures->free = from_le64(s->free_count);
+	figures->available = figures->free - min_u64(figures->free, space_reserve(l.blocks));
+	figures->inodes = from_le64(s->inode_count);
+}
+
+const char *fs_figures_read(const uint8_t page[BLOCK_BYTES], struct fs_figures *figures)
+{
+	const char *what = block_header_check(0, BLOCK_SUPERBLOCK, 0, page);
+
+	if (!what)
+		what = superblock_check(page);
+	if (!what)
+		figures_of((const void *)page, figures);
+	return what;
+}
+
 int fs_figures(struct fs *fs, struct fs_figures *figures)
 {
 	const struct superblock *s;
@@ -230,9 +251,6 @@ int fs_figures(struct fs *fs, struct fs_figures *figures)
 
 	if (error)
 		return error;
-	figures->blocks = layout_usable_count(&fs->transaction.layout);
-	figures->free = from_le64(s->free_count);
-	figures->available = figures->free - min_u64(figures->free, space_reserve(fs->transaction.layout.blocks));
-	figures->inodes = from_le64(s->inode_count);
+	figures_of(s, figures);
 	return 0;
 }

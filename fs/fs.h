@@ -71,5 +71,7 @@ struct fs_figures {
 	uint64_t inodes;
 };
 MUST_CHECK int fs_figures(struct fs *fs, struct fs_figures *figures);
+/* The same from the bytes of block 0 alone. NULL, or what is wrong with them, as superblock_check() says it. */
+MUST_CHECK const char *fs_figures_read(const uint8_t page[BLOCK_BYTES], struct fs_figures *figures);
 
 #endif

@@ -28,6 +28,10 @@ enum {
 		160 << 20, /* 80 MiB of it are the front ends' buffers: NBD allows requests of 32 MiB; the rest is
 			    * enough for two peers */
 
+	CHECK_BYTES = 16 << 20,   /* while a check runs, bits and a table: 256 GiB and 260,000 inodes at once */
+	CHECK_KEPT_BLOCKS = 8192, /* and of metadata that changes meanwhile: 32 MiB, some seconds of creating files */
+	CHECK_TRIES = 5,          /* from the beginning, when that was not enough */
+
 	REQUEST_BYTES_MAX = 32 << 20, /* one volume_request's data: NBD's customary maximum */
 	CLIENTS_MAX = 64,             /* NBD connections of one daemon */
 };
