@@ -43,7 +43,7 @@ struct fake {
 	char dir[64], address[ADDRESS_BYTES], mounted[64];
 	char file_said[16];		/* what is in the file that the last mount or loop brought; "" = none */
 	enum volume_role role;
-	unsigned writers, calls, downs;
+	unsigned writers, calls, downs, checks;
 	enum control_call called;
 	struct volume_call *call;	/* the last one */
 	struct io_op answer;		/* the call's done() comes from a timer */
@@ -175,6 +175,26 @@ static void fake_umount(void *context, struct volume_call *call)
 	f->mounted[0] = 0;
 }
 
+static int fake_check(void *context, char why[WHY_BYTES])
+{
+	struct fake *f = context;
+
+	strcpy(why, "is being checked already, says a test");
+	return f->checks++ ? -EBUSY : 0;
+}
+
+static json_t *fake_check_status(void *context)
+{
+	return json_pack("{s:i}", "number", (int)((struct fake *)context)->checks);
+}
+
+static void fake_df(struct volume *v, struct usage *usage)
+{
+	(void)v;
+	usage->json = json_pack("{s:i}", "size", 4711);
+	usage->done(usage, 0);
+}
+
 static void fake_down(void *context) { ((struct fake *)context)->downs++; }
 
 static void fake_paused(struct io_op *op, int64_t result)
@@ -203,6 +223,7 @@ static int setup(void **state)
 		.down = fake_down,
 		.mount_file = "/run/holdfast/db0/volume",
 		.mounted = fake_mounted, .mount = fake_mount, .umount = fake_umount,
+		.check = fake_check, .check_status = fake_check_status, .df = fake_df,
 	};
 
 	snprintf(f->dir, sizeof f->dir, "%s/ctl-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
@@ -447,6 +468,23 @@ static void control_mounts_and_unmounts_and_status_says_where(void **state)
 	assert_string_equal(text(json_object_get(answer, "status"), "mount"), "/srv/photos");
 	json_decref(answer);
 	assert_done(f, fd, "{\"verb\":\"umount\",\"force\":true}\n");
+	close(fd);
+}
+
+static void control_begins_a_check_tells_of_it_and_how_full_it_is(void **state)
+{
+	struct fake *f = *state;
+	int fd = dial(f);
+	json_t *answer;
+
+	assert_done(f, fd, "{\"verb\":\"check\"}\n");
+	assert_refused(f, fd, "{\"verb\":\"check\"}\n", "EBUSY");
+	answer = ask(f, fd, "{\"verb\":\"check-status\"}\n");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(answer, "check"), "number")), 2);
+	json_decref(answer);
+	answer = ask(f, fd, "{\"verb\":\"df\"}\n");
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(answer, "df"), "size")), 4711);
+	json_decref(answer);
 	close(fd);
 }
 
@@ -788,6 +826,7 @@ static const struct CMUnitTest tests[] = {
 	FACT(control_answers_status),
 	FACT(control_takes_the_file_that_comes_with_a_line),
 	FACT(control_keeps_no_file_that_nobody_asked_for),
+	FACT(control_begins_a_check_tells_of_it_and_how_full_it_is),
 	FACT(control_mounts_and_unmounts_and_status_says_where),
 	FACT(control_status_tells_of_resync_divergences_and_verify),
 	FACT(control_answers_attach_info),

@@ -139,13 +139,14 @@ void files_history_free(struct files_history *h)
 static void ready(struct blocks *blocks) { ((struct node_files *)blocks->context)->waiting = false; }
 
 /* As the mounted directory of a secondary hears it. */
-static void applied(void *context, const void *annotation, uint32_t len, uint64_t lsn)
+static bool applied(void *context, const void *annotation, uint32_t len, uint64_t lsn)
 {
 	struct node_files *nf = context;
 
 	(void)lsn;
 	if (!annotation || !annotation_check(annotation, len))
 		nf->mounted = false;
+	return true;
 }
 
 struct node_files *node_files_new(struct files_history *h, struct cluster *c, unsigned node, struct volume *v,
