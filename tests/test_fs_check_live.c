@@ -197,8 +197,10 @@ static void check_live(unsigned node)
 		volume_still_free(still);
 		live_end(l);
 	}
-	assert_true(operations > 300);
-	assert_true(moved > 20);
+	if (test_seed_count(4) > 1) {
+		assert_true(operations > 300);
+		assert_true(moved > 20);
+	}
 }
 
 static void fs_check_of_a_primary_finds_nothing_while_it_is_written_to(void **state)
