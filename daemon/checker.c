@@ -19,6 +19,7 @@ struct checker {
 	struct io *io;
 	struct volume *volume;
 	const char *name;
+	uint64_t kept;
 	bool stopped;
 	bool freed;			/* as soon as `turn` is no more in flight */
 	struct checker_report report;
@@ -31,7 +32,7 @@ struct checker {
 	struct io_op turn;
 };
 
-int checker_new(struct checker **out, struct io *io, struct volume *volume, const char *name)
+int checker_new(struct checker **out, struct io *io, struct volume *volume, const char *name, uint64_t kept)
 {
 	struct checker *c = io->alloc(io, sizeof *c, 0);
 
@@ -40,6 +41,7 @@ int checker_new(struct checker **out, struct io *io, struct volume *volume, cons
 	c->io = io;
 	c->volume = volume;
 	c->name = name;
+	c->kept = kept;
 	*out = c;
 	return 0;
 }
@@ -120,6 +122,11 @@ static void finish(struct checker *c, int result)
 		    "blocks, as of LSN %llu", c->name, (unsigned long long)f->damages, (unsigned long long)f->inodes,
 		    (unsigned long long)f->blocks_used, (unsigned long long)c->report.lsn);
 	} else {
+		if (!c->report.why[0])
+			snprintf(c->report.why, WHY_BYTES, "block %llu: %s",
+				 (unsigned long long)c->files->fs.transaction.damage.block,
+				 c->files->fs.transaction.damage.what ? c->files->fs.transaction.damage.what
+								      : strerror(-result));
 		say(c->io, IO_WARNING, "volume=%s check: ended before it was through: %s", c->name, c->report.why);
 	}
 	release(c);
@@ -189,7 +196,7 @@ static void checker_turn(struct io_op *op, int64_t ended)
 
 int checker_start(struct checker *c, char why[WHY_BYTES])
 {
-	const struct volume_still_config config = { .blocks_max = CHECK_KEPT_BLOCKS, .keep = block_may_be_metadata };
+	const struct volume_still_config config = { .blocks_max = c->kept, .keep = block_may_be_metadata };
 	int result;
 
 	if (c->report.running || c->stopped) {

@@ -24,8 +24,10 @@ struct checker_report {
 	uint64_t lsn;			/* the volume's, as of which */
 };
 
-/* *out is the caller's until checker_free(). @name: the volume's, for the log; it stays. -ENOMEM. */
-MUST_CHECK int checker_new(struct checker **out, struct io *io, struct volume *volume, const char *name);
+/* *out is the caller's until checker_free(). @name: the volume's, for the log; it stays. @kept: blocks that change
+ * meanwhile are kept, so many at most (CHECK_KEPT_BLOCKS). -ENOMEM. */
+MUST_CHECK int checker_new(struct checker **out, struct io *io, struct volume *volume, const char *name,
+			   uint64_t kept);
 /* Ends what runs; after it, or when nothing runs. NULL is fine. */
 void checker_free(struct checker *c);
 /* Begins one. -EBUSY: one runs; -ENOMEM; with @why. What else may go wrong, its report says. */

@@ -365,7 +365,7 @@ static int front_ends_new(struct daemon *d)
 		control.check = daemon_check;
 		control.check_status = daemon_check_status;
 		control.df = usage_ask;
-		res = checker_new(&d->checker, d->io, d->volume, d->name);
+		res = checker_new(&d->checker, d->io, d->volume, d->name, CHECK_KEPT_BLOCKS);
 	}
 	if (res == 0)
 		res = control_new(&d->control, d->ring, &control);

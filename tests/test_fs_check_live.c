@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "checker.h"
 #include "files.h"
 #include "fs_check.h"
 #include "run.h"
@@ -215,7 +216,127 @@ static void fs_check_of_a_follower_finds_nothing_while_its_log_goes_on(void **st
 	check_live(1);
 }
 
+/* ---- the daemon's ---- */
+
+static const char *text(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key));
+}
+
+static json_int_t number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+/* Until nothing runs, an operation now and then; the report, which is the caller's. */
+static json_t *report_of(struct live *l, struct checker *checker, unsigned one_in)
+{
+	for (;;) {
+		json_t *report = checker_json(checker);
+
+		if (!json_is_true(json_object_get(report, "running")))
+			return report;
+		assert_in_range(number(report, "permille"), 0, 999);
+		json_decref(report);
+		cluster_step(l->c);
+		if (world_random_below(cluster_world(l->c), one_in) == 0)
+			operate(l);
+	}
+}
+
+static void checker_goes_through_beside_operations_one_at_a_time(void **state)
+{
+	struct live *l = live_start(test_seed_first(1));
+	char why[WHY_BYTES] = "";
+
+	(void)state;
+	for (unsigned node = 0; node < 2; node++) {
+		struct volume *v = cluster_volume(l->c, node);
+		struct checker *checker;
+		json_t *report;
+
+		assert_int_equal(checker_new(&checker, v->io, v, "v", CHECK_KEPT_BLOCKS), 0);
+		for (json_int_t i = 1; i < 4; i++) {
+			assert_int_equal(checker_start(checker, why), 0);
+			assert_int_equal(checker_start(checker, why), -EBUSY);
+			assert_non_null(strstr(why, "already"));
+			report = report_of(l, checker, 10);
+			assert_string_equal(text(report, "error"), "");
+			assert_int_equal(number(report, "number"), i);
+			assert_int_equal(number(report, "tries"), 1);
+			assert_int_equal(number(report, "damages"), 0);
+			assert_true(number(report, "inodes") > DIRS);
+			assert_int_equal(number(report, "permille"), 1000);
+			json_decref(report);
+		}
+		checker_free(checker);
+		cluster_run_for(l->c, MILLISECONDS);
+	}
+	live_end(l);
+}
+
+static void checker_begins_anew_and_gives_up_in_the_end_where_too_much_changes(void **state)
+{
+	struct live *l = live_start(test_seed_first(1));
+	struct volume *v = cluster_volume(l->c, 0);
+	struct checker *checker;
+	char why[WHY_BYTES];
+	json_t *report;
+
+	(void)state;
+	assert_int_equal(checker_new(&checker, v->io, v, "v", 1), 0);
+	assert_int_equal(checker_start(checker, why), 0);
+	report = report_of(l, checker, 1);
+	assert_string_equal(text(report, "error"), "ESTALE");
+	assert_int_equal(number(report, "tries"), CHECK_TRIES);
+	assert_non_null(strstr(text(report, "why"), "too busy"));
+	json_decref(report);
+	assert_int_equal(checker_start(checker, why), 0);	/* it is quiet now */
+	report = report_of(l, checker, UINT32_MAX);
+	assert_string_equal(text(report, "error"), "");
+	json_decref(report);
+	checker_free(checker);
+	cluster_run_for(l->c, MILLISECONDS);
+	live_end(l);
+}
+
+static void checker_that_is_stopped_says_so_and_leaves_nothing(void **state)
+{
+	struct live *l = live_start(test_seed_first(1));
+	struct volume *v = cluster_volume(l->c, 1);
+	char why[WHY_BYTES];
+
+	(void)state;
+	for (unsigned steps = 0; steps < 40; steps++) {
+		struct checker *checker;
+		json_t *report;
+
+		assert_int_equal(checker_new(&checker, v->io, v, "v", CHECK_KEPT_BLOCKS), 0);
+		assert_int_equal(checker_start(checker, why), 0);
+		for (unsigned i = 0; i < steps; i++)
+			cluster_step(l->c);
+		report = checker_json(checker);
+		if (json_is_true(json_object_get(report, "running"))) {
+			json_decref(report);
+			checker_stop(checker);
+			report = checker_json(checker);
+			assert_string_equal(text(report, "error"), "ESHUTDOWN");
+		} else {
+			checker_stop(checker);
+		}
+		json_decref(report);
+		assert_null(v->still);
+		assert_int_equal(checker_start(checker, why), -EBUSY);
+		checker_free(checker);
+	}
+	cluster_run_for(l->c, SECONDS);
+	live_end(l);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(checker_goes_through_beside_operations_one_at_a_time),
+	cmocka_unit_test(checker_begins_anew_and_gives_up_in_the_end_where_too_much_changes),
+	cmocka_unit_test(checker_that_is_stopped_says_so_and_leaves_nothing),
 	cmocka_unit_test(fs_check_of_a_primary_finds_nothing_while_it_is_written_to),
 	cmocka_unit_test(fs_check_of_a_follower_finds_nothing_while_its_log_goes_on),
 };
