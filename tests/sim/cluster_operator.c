@@ -235,7 +235,7 @@ static void files_check(struct cluster *c)
 				cluster_breach(c, "node %s: its filesystem cannot be walked", cluster_node_names[i]);
 			node_files_look(n->files, &view);
 		}
-		node_files_audit(n->files);
+		node_files_check(n->files);
 	}
 }
 

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "audit.h"
 #include "cluster.h"
 #include "files_tree.h"
+#include "fs_check.h"
 #include "lineage.h"
 #include "node_files.h"
 
@@ -25,7 +25,7 @@ enum {
 	FILE_BYTES = 600 << 10,		/* a file, with its holes */
 	WRITE_BYTES = 24 << 10, XATTR_BYTES = 6 << 10,
 	COMB_WRITES = 80,
-	AUDIT_BYTES = 64 << 10,
+	CHECK_MEMORY = 64 << 10,
 };
 
 enum happening_kind { HAPPENED_FORMAT, HAPPENED_OPERATION, HAPPENED_WITHIN, HAPPENED_ADOPTED };
@@ -76,8 +76,7 @@ struct node_files {
 	uint64_t walk_lsn, walked_lsn;
 	const struct branch *walk_on, *walked_on;
 
-	bool auditing;
-	struct audit_listener listener;
+	bool checking;
 };
 
 static uint64_t source_below(struct operation_source *source, uint64_t bound)
@@ -448,7 +447,7 @@ void node_files_look(struct node_files *nf, const struct files_view *view)
 	const struct happening *h;
 	int result;
 
-	if (nf->auditing)
+	if (nf->checking)
 		return;
 	if (nf->walking && (nf->walk_lsn != lsn || nf->walk_on != view->shown || !nf->mounted))
 		walk_drop(nf);
@@ -481,31 +480,27 @@ void node_files_look(struct node_files *nf, const struct files_view *view)
 
 /* ---- at rest ---- */
 
-static void damaged(struct audit_listener *listener, uint64_t block, uint64_t count, const char *what)
+void node_files_check(struct node_files *nf)
 {
-	struct node_files *nf = container_of(listener, struct node_files, listener);
-
-	cluster_breach(nf->cluster, "node %s, filesystem: blocks %llu + %llu: %s", nf->name,
-		       (unsigned long long)block, (unsigned long long)count, what);
-}
-
-void node_files_audit(struct node_files *nf)
-{
-	struct audit *a;
+	static char text[CHECK_TEXT_BYTES];
+	struct fs_check *check;
 	int result;
 
 	if (!nf->mounted)
 		return;
-	nf->listener = (struct audit_listener){ .damaged = damaged };
-	if (audit_new(&a, &nf->files.fs, &nf->listener, AUDIT_BYTES))
-		cluster_breach(nf->cluster, "node %s: no memory for an audit", nf->name);
-	nf->auditing = true;
-	while ((result = audit_step(a)) == 1 || (result == -EAGAIN && cluster_step(nf->cluster)))
+	if (fs_check_new(&check, &nf->files, CHECK_MEMORY))
+		cluster_breach(nf->cluster, "node %s: no memory for a check", nf->name);
+	nf->checking = true;
+	while ((result = fs_check_step(check)) == 1 || (result == -EAGAIN && cluster_step(nf->cluster)))
 		;
 	if (result)
-		cluster_breach(nf->cluster, "node %s, filesystem: an audit says %d", nf->name, result);
-	nf->auditing = false;
-	audit_free(a);
+		cluster_breach(nf->cluster, "node %s, filesystem: a check says %d", nf->name, result);
+	if (fs_check_figures(check)->damages) {
+		fs_check_damage_text(fs_check_damage(check, 0), text);
+		cluster_breach(nf->cluster, "node %s, filesystem: %s", nf->name, text);
+	}
+	nf->checking = false;
+	fs_check_free(check);
 }
 
 bool node_files_walked(const struct node_files *nf, const struct files_view *view)

@@ -47,7 +47,7 @@ void node_files_look(struct node_files *nf, const struct files_view *view);
 /* A walk has seen just this. */
 bool node_files_walked(const struct node_files *nf, const struct files_view *view);
 /* At rest: all of it is whole; what nobody can reach any more is freed. They take steps of the cluster. */
-void node_files_audit(struct node_files *nf);
+void node_files_check(struct node_files *nf);
 void node_files_reclaim(struct node_files *nf);
 
 #endif
