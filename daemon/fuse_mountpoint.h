@@ -8,8 +8,8 @@
 
 enum { FUSE_DATA_BYTES = 1 << 20 };	/* of one FUSE read or write: the most */
 
-/* What is mounted: the rest of mount(2)'s options, MS_*, and how many bytes of a file that is read in order the kernel may
- * ask for ahead; 0: as it likes. */
+/* What is mounted: the rest of mount(2)'s options, MS_*, and how many bytes of a file that is read in order the kernel
+ * may ask for ahead; 0: as it likes. */
 struct fuse_mount { const char *options; unsigned long flags; uint32_t read_ahead; };
 extern const struct fuse_mount fuse_mount_directory, fuse_mount_loop;
 

@@ -109,7 +109,7 @@ struct mount {
 	uint32_t groups[GROUPS_MAX];
 	struct mount_cached *cached;	/* CACHED_SLOTS, by inode */
 	uint64_t cache_epoch;		/* counts the times that everything was dropped */
-	bool epochs;			/* the kernel has epochs of names; without, it takes a remount to make it forget */
+	bool epochs;			/* the kernel has epochs of names; else only a remount makes it forget */
 	bool remounts;			/* we may do that */
 	uint64_t looks[LOOKS_MAX];
 	unsigned look_count;

@@ -197,7 +197,8 @@ static void operate(struct crash *c, struct operation *op)
 			fail_msg("%s says %s, and not %s", operation_name(op),
 				 result ? strerrorname_np(-result) : "0", model ? strerrorname_np(-model) : "0");
 	}
-	if (result == 0 && (op->verb == OPERATION_CREATE || op->verb == OPERATION_OPEN || op->verb == OPERATION_TMPFILE)) {
+	if (result == 0 && (op->verb == OPERATION_CREATE || op->verb == OPERATION_OPEN ||
+			    op->verb == OPERATION_TMPFILE)) {
 		c->handles[c->handle_count++] = op->attributes.ino;
 		c->opened++;
 	}
