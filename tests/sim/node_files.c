@@ -454,6 +454,8 @@ void node_files_look(struct node_files *nf, const struct files_view *view)
 	if (nf->walked_lsn == lsn && nf->walked_on == view->shown && nf->stage != STAGE_BETWEEN)
 		return;
 	h = happened_last(nf->history, view->shown, lsn);
+	if (nf->walking && (!h || nf->walk.keep != h->moment.ino))
+		walk_drop(nf);		/* meanwhile it is known how far an operation went */
 	result = mount(nf, h != NULL);
 	if (result == -EINVAL) {
 		nf->walked_lsn = lsn;
