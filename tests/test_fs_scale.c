@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A directory of many names, a file of many extents: what an operation costs hardly grows with them. Cost is what can
- * be counted: blocks that it looks at, bytes that it logs. ENTRIES=1000000 for a million (25 s and 1 GiB of memory);
+ * be counted: blocks that it looks at, bytes that it logs. ENTRIES=1000000 for a million (a minute, 200 MiB of memory);
  * SIM_VERBOSE=1 prints what each costs, and its time. */
 #include <fcntl.h>
 #include <linux/falloc.h>
