@@ -117,7 +117,7 @@ fuzz:
 
 fuzzers: $(FUZZERS)
 
-## Print one table of speeds, beside the raw disk (takes minutes)
+## Print tables of speeds: blocks beside the raw disk, a directory beside ext4 (root, many minutes; BENCH_WHAT=)
 bench: all $(BENCHES)
 	$(Q)scripts/bench
 
