@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import socket
 import struct
 import sys
@@ -202,6 +203,71 @@ def send_file(at):
         assert file.read() == data, "sendfile() into a file wrote other bytes"
 
 
+def interrupted(at):
+    """A timer's signal every millisecond: no call fails, none is done twice, and reads and writes are whole."""
+    hits = [0]
+
+    def hit(*_):
+        hits[0] += 1
+
+    def work(number):
+        signal.signal(signal.SIGALRM, hit)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        data = random.Random(number).randbytes(200000)
+        for turn in range(60):
+            name = f"{at}/interrupted-{number}-{turn}"
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+            assert os.write(fd, data) == len(data)
+            os.fsync(fd)
+            os.rename(name, name + "-renamed")
+            os.mkdir(name)
+            assert os.pread(fd, len(data), 0) == data, "a read that was interrupted has other bytes"
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert os.pread(fd, len(data), 0) == data, "a read that was interrupted has other bytes"
+            os.rmdir(name)
+            os.unlink(name + "-renamed")
+            assert os.fstat(fd).st_nlink == 0
+            os.close(fd)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert hits[0] > 10
+
+    in_processes(3, work)
+
+
+def killed(at):
+    """Processes die at any moment of open, create, write, unlink: what only they had open goes with them."""
+    os.mkdir(at + "/killed")
+    first = settled(at)
+
+    def work(number):
+        data = b"x" * 300000
+        for turn in range(1 << 30):
+            name = f"{at}/killed/{number}-{turn % 5}"
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            again = os.open(name, os.O_RDONLY)
+            os.unlink(name)
+            os.write(fd, data)
+            os.close(again if turn % 2 else fd)
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for turn in range(25):
+        children = []
+        for number in range(4):
+            child = os.fork()
+            if child == 0:
+                work(number)
+            children.append(child)
+        time.sleep(0.02 + turn % 5 * 0.013)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        for child in children:
+            os.waitpid(child, 0)
+    for name in os.listdir(at + "/killed"):
+        os.unlink(f"{at}/killed/{name}")
+    last = settled(at)
+    assert last == first, f"{first} blocks and inodes were free, now {last}: what killed processes had open is not given back"
+
+
 # ---- full and empty
 
 def settled(at):
@@ -262,7 +328,7 @@ def fill(at, rounds):
 
 CORNERS = {"shared mapping": shared_mapping, "fcntl locks": counted_under_lock("posix"), "OFD locks": counted_under_lock("ofd"),
            "flock": counted_under_lock("flock"), "appends": appends, "open files": open_files, "deep directories": deep,
-           "threads": threads_in_one_directory, "sendfile": send_file}
+           "threads": threads_in_one_directory, "sendfile": send_file, "interrupted": interrupted, "killed": killed}
 
 
 def main():

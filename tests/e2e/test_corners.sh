@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# What programs do seldom in a directory: shared mappings, locks of every kind between processes, thousands of open files, deep
-# directories, io_uring; and a volume that is filled and emptied again and again loses no block.
+# What programs do seldom in a directory: shared mappings, locks of every kind between processes, thousands of open files,
+# deep directories, io_uring; and a volume that is filled and emptied again and again loses no block.
 #	CORNERS_ROUNDS=20 CORNERS_FILES=10000 tests/e2e/test_corners.sh	fills it more often, opens more
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -29,8 +29,9 @@ if command -v fio >/dev/null; then
 		direct=1
 		[ $engine = mmap ] && direct=0
 		fio --name=verify --directory="$at_a/corners" --ioengine=$engine --direct=$direct --rw=randwrite --bsrange=512-64k \
-			--blockalign=512 --size=2M --iodepth=8 --verify=crc32c --verify_fatal=1 --randseed="${SEED:-1}" \
-			--fallocate=none --unlink=1 --verify_state_save=0 >"$T/said" 2>&1 || fail "fio $engine: $(grep -iE 'verify|error' "$T/said" | head -n 3)"
+			--blockalign=512 --size=1M --iodepth=8 --verify=crc32c --verify_fatal=1 --randseed="${SEED:-1}" \
+			--fallocate=none --unlink=1 --verify_state_save=0 >"$T/said" 2>&1 ||
+			fail "fio $engine: $(grep -iE 'verify|error' "$T/said" | head -n 3)"
 	done
 	fact "fio --verify with io_uring, libaio, psync, mmap"
 fi
