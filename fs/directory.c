@@ -218,8 +218,14 @@ static int lookup(struct files *f, const struct caller *caller, uint64_t parent,
 {
 	struct inode dir, inode;
 	struct place place;
-	int error = inode_read_directory(f, parent, &dir);
+	int error = inode_read(f, parent, &dir);
 
+	if (error == 0 && !S_ISDIR(dir.mode)) {
+		if (strcmp(name, ".") != 0)
+			return -ENOTDIR;
+		inode_attributes(&dir, out);
+		return dir.nlink ? 0 : -ENOENT;
+	}
 	if (error == 0)
 		error = place_find(f, caller, &dir, name, &place);
 	if (error == 0 && place.ino == 0)

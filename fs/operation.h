@@ -50,7 +50,8 @@ struct attributes {
 
 /* ---- names ---- */
 
-/* "." and ".." too; ".." of the root is the root. */
+/* "." and ".." too; ".." of the root is the root. "." of what is no directory is itself while it has a name: the kernel
+ * asks so when it has only a handle of it (open_by_handle_at(2), NFS). */
 MUST_CHECK int op_lookup(struct files *f, const struct caller *caller, uint64_t parent, const char *name,
 			 struct attributes *out);
 /* A regular file, FIFO, socket or device. mode: type and permission bits. */

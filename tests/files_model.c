@@ -152,8 +152,15 @@ static int enter(struct model *m, const struct caller *c, uint64_t parent, const
 
 int model_lookup(struct model *m, const struct caller *c, uint64_t parent, const char *name, uint64_t *ino)
 {
+	const struct model_inode *of = model_inode(m, parent);
 	int error = enter(m, c, parent, name);
 
+	if (error == -ENOTDIR && strcmp(name, ".") == 0 && of->a.nlink) {
+		*ino = parent;
+		return 0;
+	}
+	if (error == -ENOTDIR && strcmp(name, ".") == 0)
+		return -ENOENT;
 	if (error)
 		return error;
 	if (strcmp(name, ".") == 0)

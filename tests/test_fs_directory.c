@@ -112,6 +112,28 @@ static uint64_t parent_of(struct files_rig *r, uint64_t dir)
 	return a.ino;
 }
 
+/* By a file's number alone, as somebody asks who has a handle of it. */
+static void fs_directory_dot_of_a_file_is_the_file_until_it_has_no_name(void **state)
+{
+	struct files_rig *r = files_rig_new(300, 4);
+	uint64_t file = rig_file(r, FS_ROOT_INODE, "f", 0640);
+	struct attributes a;
+
+	(void)state;
+	assert_int_equal(RIG(r, op_lookup(r->f, &r->root, file, ".", &a)), 0);
+	assert_int_equal(a.ino, file);
+	assert_int_equal(a.mode, S_IFREG | 0640);
+	assert_int_equal(RIG(r, op_lookup(r->f, &r->root, file, "..", &a)), -ENOTDIR);
+	assert_int_equal(RIG(r, op_lookup(r->f, &r->root, file, "f", &a)), -ENOTDIR);
+	assert_int_equal(RIG(r, op_open(r->f, &r->root, file, O_RDWR, &a)), 0);
+	assert_int_equal(RIG(r, op_unlink(r->f, &r->root, FS_ROOT_INODE, "f")), 0);
+	assert_int_equal(RIG(r, op_lookup(r->f, &r->root, file, ".", &a)), -ENOENT);
+	op_release(r->f, file);
+	files_rig_reclaim(r);
+	assert_int_equal(RIG(r, op_lookup(r->f, &r->root, file, ".", &a)), -ENOENT);
+	files_rig_free(r);
+}
+
 static int rename_as(struct files_rig *r, const struct caller *c, uint64_t from, const char *name, uint64_t to,
 		     const char *new_name, unsigned flags)
 {
@@ -307,6 +329,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(fs_directory_names_with_one_hash_live_together),
 	cmocka_unit_test(fs_directory_a_walk_tells_each_entry_that_stays_exactly_once),
 	cmocka_unit_test(fs_directory_a_lookup_among_50000_names_reads_one_path_of_the_tree),
+	cmocka_unit_test(fs_directory_dot_of_a_file_is_the_file_until_it_has_no_name),
 	cmocka_unit_test(fs_directory_dot_dot_is_right_after_every_rename),
 	cmocka_unit_test(fs_directory_never_gets_into_itself),
 	cmocka_unit_test(fs_directory_that_damage_put_above_itself_is_an_error_and_no_endless_walk),

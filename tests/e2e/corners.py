@@ -3,6 +3,7 @@
 """corners.py DIR [NAME...]: what programs do seldom, and then rely on: mappings and locks shared by processes, thousands of open
 files (CORNERS_FILES), deep directories, many threads in one directory. corners.py fill DIR ROUNDS: it is filled, emptied, filled again; no
 space may be lost. One line per corner; exits 1 with the first that is not as it must be."""
+import ctypes
 import errno
 import fcntl
 import mmap
@@ -12,12 +13,14 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import threading
 import time
 
 PROCESSES, TURNS = 4, 200
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def in_processes(count, function):
@@ -268,6 +271,46 @@ def killed(at):
     assert last == first, f"{first} blocks and inodes were free, now {last}: what killed processes had open is not given back"
 
 
+class Handle(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_ubyte * 128)]
+
+
+def handles(at):
+    """Files and directories by handle alone, as an NFS server finds them, when the kernel has nothing of them in its caches."""
+    def take(path):
+        handle, mount = Handle(128), ctypes.c_int()
+        assert libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount), 0) == 0
+        return handle
+
+    def opened(handle):
+        top = os.open(at, os.O_RDONLY)
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as drop:
+            drop.write("2")
+        fd = libc.open_by_handle_at(top, ctypes.byref(handle), os.O_RDONLY)
+        if fd < 0:
+            found = errno.errorcode[ctypes.get_errno()]
+        elif stat.S_ISREG(os.fstat(fd).st_mode):
+            found = os.read(fd, 9)		# it has no path for the kernel until somebody looks its name up
+        else:
+            found = os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), at)
+        for done in (top, fd):
+            if done >= 0:
+                os.close(done)
+        return found
+
+    os.makedirs(at + "/handles/a/b")
+    with open(at + "/handles/a/b/file", "w", encoding="ascii") as file:
+        file.write("text")
+    of_file, of_directory = take(at + "/handles/a/b/file"), take(at + "/handles/a/b")
+    assert opened(of_file) == b"text", opened(of_file)
+    assert opened(of_directory) == "handles/a/b", opened(of_directory)
+    os.rename(at + "/handles/a/b", at + "/handles/c")
+    assert opened(of_directory) == "handles/c", opened(of_directory)
+    assert opened(of_file) == b"text", opened(of_file)
+    os.unlink(at + "/handles/c/file")
+    assert opened(of_file) == "ESTALE", opened(of_file)
+
+
 # ---- full and empty
 
 def settled(at):
@@ -328,7 +371,7 @@ def fill(at, rounds):
 
 CORNERS = {"shared mapping": shared_mapping, "fcntl locks": counted_under_lock("posix"), "OFD locks": counted_under_lock("ofd"),
            "flock": counted_under_lock("flock"), "appends": appends, "open files": open_files, "deep directories": deep,
-           "threads": threads_in_one_directory, "sendfile": send_file, "interrupted": interrupted, "killed": killed}
+           "threads": threads_in_one_directory, "sendfile": send_file, "interrupted": interrupted, "killed": killed, "handles": handles}
 
 
 def main():
