@@ -99,8 +99,8 @@ took "git clone, gc, fsck on both" with_git
 
 with_make()
 {
-	make -s -C "$at_a/clone" -j2 "${PROGRAMS_MAKE:-build/release/tests/test_bits.o}" >"$T/said" 2>&1 || fail "make: $(tail "$T/said")"
-	make -s -C "$at_a/clone" -q "${PROGRAMS_MAKE:-build/release/tests/test_bits.o}" || fail "make does it again: the times are wrong"
+	make -s -C "$at_a/clone" -j2 "${PROGRAMS_MAKE:-build/release/daemon/holdfast.o}" >"$T/said" 2>&1 || fail "make: $(tail "$T/said")"
+	make -s -C "$at_a/clone" -q "${PROGRAMS_MAKE:-build/release/daemon/holdfast.o}" || fail "make does it again: the times are wrong"
 }
 [ -e "$at_a/clone/Makefile" ] && took "make" with_make
 
