@@ -107,6 +107,7 @@ class Follower:
         if not path:
             return
         at = self.random.randrange(len(self.files[path]) + 1)
+        content = content[:BYTES_MAX - at]
         with open(f'{self.a}/{path}', 'r+b', buffering=0) as f:
             f.seek(at)
             f.write(content)
