@@ -195,7 +195,6 @@ void mount_role_changed(struct mount *m)
 	if (demoted)
 		drop_everything(m);
 	m->refused_said = false;
-	m->cache_epoch++;		/* of listings that were kept nobody was told while it was a secondary */
 	if (m->role == ROLE_PRIMARY && m->making == MAKING_NOTHING)
 		m->making = MAKING_LOOK;
 	mount_work_soon(m);		/* who waits to change something is refused now, or goes on */

@@ -2,10 +2,20 @@
 /* Writes, syncs, allocation, extended attributes. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "mount_private.h"
+
+/* Whether setuid and setgid go with it: libfuse does not pass it on. */
+static unsigned write_flags(const struct mount_request *r)
+{
+	const struct fuse_in_header *header = request_message(r);
+	const struct fuse_write_in *write = (const void *)(header + 1);
+
+	return write->write_flags & FUSE_WRITE_KILL_SUIDGID ? WRITE_KILL_PRIVILEGES : 0;
+}
 
 /* In parts of OP_WRITE_MAX, each a record; what of them is done stays done when the next has to wait. */
 void mount_op_write(fuse_req_t fuse, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
@@ -23,7 +33,7 @@ void mount_op_write(fuse_req_t fuse, fuse_ino_t ino, const char *bytes, size_t s
 	while (!error && r->done < size) {
 		written = 0;
 		error = op_write(&r->m->files, &caller, ino, (uint64_t)offset + r->done, bytes + r->done,
-				 size - r->done, 0, &written);
+				 size - r->done, write_flags(r), &written);
 		r->done += written;
 	}
 	if (error < 0 && error != -EAGAIN && r->done > 0)

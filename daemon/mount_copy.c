@@ -81,6 +81,10 @@ static int copy_next(struct mount_request *r)
 
 	if (error == 0 && r->m->role != ROLE_PRIMARY)
 		error = -EROFS;
+	if (error == 0 && !r->no_access_time) {
+		r->no_access_time = true;
+		(void)!op_accessed(&r->m->files, &caller, r->ino);	/* a wish, as of a read */
+	}
 	if (error == 0)
 		error = op_read(&r->m->files, r->ino, r->offset + r->done, r->len - r->done, &r->plan);
 	if (error || r->plan.len == 0)

@@ -122,21 +122,30 @@ static struct attributes_set set_of(const struct stat *st, int to_set, bool by_h
 	return set;
 }
 
-/* Where the kernel leaves it to us (FUSE_HANDLE_KILLPRIV_V2) to take setuid and setgid away, it says so: with a cut in
- * a flag that libfuse does not pass on, otherwise by asking for nothing else, before it writes. */
-static bool kills_privileges(const struct mount_request *r, const struct attributes_set *set)
-{
-	const struct fuse_in_header *header = request_message(r);
-	const struct fuse_setattr_in *setattr = (const void *)(header + 1);
-
-	return setattr->valid & FATTR_KILL_SUIDGID || !(set->valid & ~(unsigned)SET_BY_HANDLE);
-}
-
+/* When it is not in memory the operation itself says so, and all is asked anew. */
 static bool has_privileges(struct mount *m, uint64_t ino)
 {
 	struct attributes a;
 
-	return op_getattr(&m->files, ino, &a) == 0 && a.mode & (S_ISUID | S_ISGID);
+	return op_getattr(&m->files, ino, &a) == 0 && S_ISREG(a.mode) && a.mode & (S_ISUID | S_ISGID);
+}
+
+/* Where the kernel leaves it to us (FUSE_HANDLE_KILLPRIV_V2) to take setuid and setgid away, it says so: with a cut in
+ * a flag that libfuse does not pass on, otherwise by asking for nothing else, before it allocates. But so does a
+ * chown() that changes nothing, which anybody may call: only who may write the file may do that. 1, 0 or -EAGAIN. */
+static int kills_privileges(struct mount_request *r, uint64_t ino, const struct attributes_set *set)
+{
+	const struct fuse_in_header *header = request_message(r);
+	const struct fuse_setattr_in *setattr = (const void *)(header + 1);
+	struct caller caller = request_caller(r, true);
+	bool asked = setattr->valid & FATTR_KILL_SUIDGID;
+	int error;
+
+	if ((!asked && set->valid & ~(unsigned)SET_BY_HANDLE) || !has_privileges(r->m, ino))
+		return 0;
+	caller.checked = false;
+	error = asked ? 0 : op_access(&r->m->files, &caller, ino, MAY_WRITE);
+	return error == -EAGAIN ? error : error == 0;
 }
 
 void mount_op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *info)
@@ -144,13 +153,19 @@ void mount_op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_s
 	struct mount_request *r = request_begin(fuse, REQUEST_CHANGES);
 	struct attributes_set set = set_of(st, to_set, info != NULL);
 	struct caller caller;
+	int kills;
 
 	if (!r)
 		return;
-	caller = request_caller(r, false);
 	r->answer = ANSWER_ATTRIBUTES;
-	if (kills_privileges(r, &set) && has_privileges(r->m, ino))
+	kills = kills_privileges(r, ino, &set);
+	if (kills < 0) {
+		request_end(r, kills);
+		return;
+	}
+	if (kills)
 		set.valid |= SET_KILL_PRIVILEGES;
+	caller = request_caller(r, false);
 	request_end(r, op_setattr(&r->m->files, &caller, ino, &set, &r->attributes));
 }
 
@@ -310,10 +325,8 @@ void mount_op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *in
 	r->answer = ANSWER_OPEN;
 	r->ino = ino;
 	r->info = *info;
-	/* The primary's kernel sees every change of a directory, so it may keep what readdir said; elsewhere each
-	 * listing is asked for. */
-	r->info.cache_readdir = r->m->role == ROLE_PRIMARY;
-	r->info.keep_cache = r->info.cache_readdir && mount_cached(r->m, ino);
+	/* Each listing is asked for (no cache_readdir): when several programs list a directory that others change, the
+	 * kernel's copy has been seen to lack names, also on the primary, where it makes every change itself. */
 	request_end(r, op_open(&r->m->files, &caller, ino, O_RDONLY | O_DIRECTORY, &r->attributes));
 }
 
