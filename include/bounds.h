@@ -7,6 +7,7 @@ enum {
 	BLOCK_BYTES = 4096, /* the volume's block, the pool's page */
 	UUID_BYTES = 16,
 	HASH_BYTES = 16, /* XXH3-128 */
+	FINGERPRINT_BYTES = 32, /* SHA-256 of a node's public key */
 
 	NAME_BYTES = 64,     /* names of volumes and nodes with the final 0: they become file names */
 	ADDRESS_BYTES = 128, /* "unix:" and a socket path of 108, or [IPv6%zone]:port */
