@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 #include "replica_files.h"
 
 /* What is given once, and is a key of the config. */
@@ -191,8 +192,10 @@ static void next_steps_print(const struct config *config, const struct paths *pa
  * there is none. */
 static enum cli_exit replica_make(const struct config *config, const struct paths *paths)
 {
+	const struct geometry *geometry = &config->volume.geometry;
 	const char *volume = config->volume.name;
 	char why[WHY_BYTES];
+	int res;
 
 	if (access(paths->config, F_OK) == 0)
 		return cli_refuse(
@@ -200,7 +203,14 @@ static enum cli_exit replica_make(const struct config *config, const struct path
 			paths->config, volume);
 	if (config_write(config, paths, why) < 0)
 		return cli_refuse("volume %s: %s", volume, why);
+	res = identity_create(paths->state, geometry->node, geometry->uuid, why);
+	if (res < 0 && res != -EEXIST) {
+		unlink(paths->config);
+		return cli_refuse("volume %s: %s", volume, why);
+	}
 	if (replica_files_create(config, why) < 0) {
+		if (res == 0)
+			identity_remove(paths->state);
 		unlink(paths->config);
 		return cli_refuse_why(volume, why);
 	}
@@ -240,7 +250,9 @@ enum cli_exit cli_create(struct cli *cli, int argc, char **argv)
 	res = config_fill(&create, &config);
 	if (res == CLI_DONE)
 		res = replica_make(&config, &paths);
-	if (res == CLI_DONE)
+	if (res == CLI_DONE) {
 		next_steps_print(&config, &paths);
+		res = cli_identity_print(&config, &paths);
+	}
 	return res;
 }

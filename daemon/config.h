@@ -33,6 +33,8 @@
  *	[peer b]
  *	address = 127.0.0.1:7702
  *	mode = C			A B C D, default C
+ *	fingerprint = sha256:9F...	of b's key, as `holdfast identity` prints it there: the link to b is encrypted,
+ *					and b has to prove this key; left out = in the clear
  */
 #ifndef HOLDFAST_CONFIG_H
 #define HOLDFAST_CONFIG_H

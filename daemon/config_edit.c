@@ -6,6 +6,7 @@
 
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 
 enum { UNDO_PATH_MAX = PATH_MAX - 4 };	/* there is room for "-0" */
 
@@ -435,6 +436,17 @@ int config_peer_add(struct config *config, const char *name, const char *address
 	strcpy(peer.address, address);
 	volume->peers[volume->peer_count++] = peer;
 	return 0;
+}
+
+int config_peer_pin(struct volume_peer_config *peer, const char *value, char why[WHY_BYTES])
+{
+	memset(peer->fingerprint, 0, sizeof peer->fingerprint);
+	peer->pinned = strcmp(value, "none") != 0;
+	if (!peer->pinned || fingerprint_parse(value, peer->fingerprint) == 0)
+		return 0;
+	peer->pinned = false;
+	return refuse(why, "\"%.80s\" is no fingerprint: sha256: and 64 hex digits, as `holdfast identity` prints it "
+		      "on that node; or none", value);
 }
 
 int config_commit_resolve(struct config *config, char why[WHY_BYTES])

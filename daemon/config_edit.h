@@ -17,6 +17,8 @@ MUST_CHECK int config_key(const char *key);
 /* @mode NULL = the default, C. -EINVAL, -EEXIST, -ENOSPC with PEERS_MAX peers already. */
 MUST_CHECK int config_peer_add(struct config *config, const char *name, const char *address,
 			       const char *mode, char why[WHY_BYTES]);
+/* @value: as fingerprint_text() writes it, or "none". -EINVAL. */
+MUST_CHECK int config_peer_pin(struct volume_peer_config *peer, const char *value, char why[WHY_BYTES]);
 /* Index of the peer, or -ENOENT. */
 MUST_CHECK int config_peer_find(const struct config *config, const char *name);
 /* Finds the peers that `commit` names, which come after it. -EINVAL: one is no peer, or K or a mode does not fit. */

@@ -35,8 +35,10 @@ static const struct cli_verb verbs[] = {
 	{ "mount", "VOLUME DIRECTORY", "mount the volume's filesystem", cli_mount, false },
 	{ "umount", "VOLUME [--force]", "unmount it", cli_umount, false },
 	{ "peer",
-	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",
+	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | "
+	  "fingerprint NAME FINGERPRINT|none | reconnect NAME",
 	  "show and change the peers", cli_peer, false },
+	{ "identity", "VOLUME [--create]", "print this node's fingerprint, or make it a key", cli_identity, false },
 	{ "divergence", "VOLUME list | show ID | export ID FILE [--force] | drop ID",
 	  "what this node wrote and gave up", cli_divergence, false },
 	{ "resolve", "VOLUME --keep NODE [--dry-run]", "end a split brain: NODE's history is kept",

@@ -10,6 +10,7 @@
  *	stop_loop_done()	the loop front end is unmounted
  *	stop_mount_done()	the directory is unmounted
  *	stop_volume_closed()	the store is written
+ *	stop_links_done()	no connection is left
  *	stop_control_done()	who asked for it has been told
  *	finish()		all memory and files are given back
  *
@@ -30,6 +31,8 @@
 #include "config.h"
 #include "config_text.h"
 #include "control.h"
+#include "identity.h"
+#include "links.h"
 #include "loop.h"
 #include "mount.h"
 #include "nbd.h"
@@ -54,6 +57,8 @@ struct daemon {
 	struct replica_files files;	/* until the ring owns them */
 	struct ring *ring;
 	struct io *io;
+	struct identity *identity;	/* these two only when a peer has a fingerprint */
+	struct links *links;
 	struct volume *volume;
 	struct nbd_server *nbd;
 	struct loop *loop;		/* NULL: not offered */
@@ -63,6 +68,7 @@ struct daemon {
 	struct io_op signal;
 	int signal_fd;
 	bool opened, stopping, pid_written;
+	int close_result;		/* of volume_close() */
 	int exit_code;
 	char why[WHY_BYTES];
 };
@@ -263,24 +269,45 @@ static int ring_start(struct daemon *d)
 /* `memory` is for all of it: what the front ends take is not the volume's. */
 static void memory_divide(struct daemon *d)
 {
-	uint64_t front_ends = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
-			      (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0);
+	uint64_t others = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
+			  (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0) +
+			  links_memory_bytes(&d->config.volume);
 
-	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && front_ends < MEMORY_BYTES_MIN);
-	d->config.volume.memory_bytes -= front_ends;
+	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && others < MEMORY_BYTES_MIN);
+	d->config.volume.memory_bytes -= others;
 }
 
-/* Until the link between nodes is encrypted the operator is told each time. */
+/* In the clear there is no telling who is there: the operator is told each time. */
 static void plaintext_warn(struct daemon *d)
 {
 	char why[WHY_BYTES];
 
 	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
-		if (address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
+		if (!d->config.volume.peers[i].pinned &&
+		    address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
 			say(d->io, IO_WARNING,
-			    "volume=%s peer=%s the link to %s is not encrypted; use it in a network that "
-			    "you trust, or through a tunnel",
-			    d->name, d->config.volume.peers[i].name, d->config.volume.peers[i].address);
+			    "volume=%s peer=%s the link to %s is not encrypted; give both nodes each other's "
+			    "fingerprint (holdfast identity %s), or use it in a network that you trust",
+			    d->name, d->config.volume.peers[i].name, d->config.volume.peers[i].address, d->name);
+}
+
+static void socket_address(void *context, int socket, char out[ADDRESS_BYTES])
+{
+	ring_socket_address(context, socket, out);
+}
+
+/* The io that the volume gets. */
+static int links_start(struct daemon *d)
+{
+	const struct geometry *geometry = &d->config.volume.geometry;
+	struct links_config config = { .volume = &d->config.volume, .address = socket_address, .context = d->ring };
+
+	if (!links_needed(&d->config.volume))
+		return 0;
+	if (identity_load(&d->identity, d->paths.state, geometry->node, geometry->uuid, d->why) < 0)
+		return refuse(d);
+	config.identity = d->identity;
+	return links_new(&d->links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
 }
 
 static int files_give(struct daemon *d)
@@ -348,7 +375,9 @@ static int start(struct daemon *d)
 		return refuse_why(d, "signals: %s; report a bug", strerror(-res));
 	memory_divide(d);
 	plaintext_warn(d);
-	if (volume_new(&d->volume, d->io, &d->config.volume, d->why) < 0)
+	if (links_start(d) < 0)
+		return -1;
+	if (volume_new(&d->volume, d->links ? links_io(d->links) : d->io, &d->config.volume, d->why) < 0)
 		return refuse(d);
 	if (front_ends_new(d) < 0)
 		return -1;
@@ -484,6 +513,7 @@ static void stop_nbd_done(void *context);
 static void stop_loop_done(void *context);
 static void stop_mount_done(void *context);
 static void stop_volume_closed(struct volume_call *call, int result);
+static void stop_links_done(void *context);
 static void stop_control_done(void *context);
 
 static void stop_begin(struct daemon *d, const char *reason)
@@ -534,7 +564,18 @@ static void stop_volume_closed(struct volume_call *call, int result)
 		say(d->io, IO_ERROR, "volume=%s store lacks what only the journal has: %s; the next start replays it",
 		    d->name, call->why[0] ? call->why : strerror(-result));
 	}
-	control_stop(d->control, result, call->why, stop_control_done, d);
+	d->close_result = result;
+	if (d->links)
+		links_stop(d->links, stop_links_done, d);
+	else
+		stop_links_done(d);
+}
+
+static void stop_links_done(void *context)
+{
+	struct daemon *d = context;
+
+	control_stop(d->control, d->close_result, d->call.why, stop_control_done, d);
 }
 
 static void stop_control_done(void *context)
@@ -561,6 +602,8 @@ static void finish(struct daemon *d)
 		nbd_server_free(d->nbd);
 	if (d->volume)
 		volume_free(d->volume);
+	links_free(d->links);
+	identity_free(d->identity);
 	for (int i = 0; i < REPLICA_FILES; i++)
 		if (d->ring && *ids[i] >= 0)
 			ring_file_remove(d->ring, *ids[i]);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "bounds.h"
 #include "io.h"
 
 struct ring;
@@ -32,6 +33,9 @@ void ring_file_remove(struct ring *ring, int file);
 
 /* Who is at the other end of a connected unix socket. -EOPNOTSUPP for TCP, -EBADF. */
 MUST_CHECK int ring_socket_peer_uid(struct ring *ring, int socket, uid_t *uid);
+
+/* Where the other end of a connected socket is, as text for people. */
+void ring_socket_address(struct ring *ring, int socket, char out[ADDRESS_BYTES]);
 
 /* Submits, waits, completes; returns when ring_stop() was called by some done(). */
 void ring_run(struct ring *ring);

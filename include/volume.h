@@ -34,6 +34,8 @@ struct volume_peer_config {
 	char address[ADDRESS_BYTES];
 	enum replication_mode mode;	/* what our writes wait for when we are primary */
 	bool commit;			/* of COMMIT_ANY: it is one of those that count; not in mode A */
+	bool pinned;			/* its link is encrypted, and it proves by its key who it is */
+	uint8_t fingerprint[FINGERPRINT_BYTES];	/* of that key; the io knows what to do with it */
 };
 
 struct volume_config {
@@ -197,6 +199,7 @@ struct volume_peer_status {
 	enum replication_mode mode;
 	const char *state;		/* lower case, static: "offline", "online", "needs resync", ... */
 	bool connected;
+	bool encrypted;			/* the link that there is now */
 	enum volume_role role;		/* as it last said */
 	uint64_t lsn_received, lsn_written, lsn_durable, lsn_applied;	/* as it last said */
 	uint64_t lag_bytes, lag_records,

@@ -12,6 +12,7 @@
 #include "run.h"
 
 #define UUID "6f1c2b3a-0001-4002-8003-a1b2c3d4e5f6"
+#define FINGERPRINT "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 #define HEAD "[volume]\nuuid = " UUID "\nsize = 10G\nnode = a\n"
 
 static struct config config;
@@ -299,6 +300,26 @@ static void config_nothing_is_cut_off_in_silence(void **state)
 	assert_false(config.loop);
 }
 
+static void config_fingerprint_is_of_one_peer_and_whole_or_refused(void **state)
+{
+	static const uint8_t begin[] = { 0x00, 0x11, 0x22 }, nothing[FINGERPRINT_BYTES];
+
+	(void)state;
+	assert_int_equal(parse(HEAD "[peer b]\nfingerprint = sha256:" FINGERPRINT "\naddress = 10.0.0.2:1\n"
+			       "[peer c]\naddress = 10.0.0.3:1\n"), 0);
+	assert_true(config.volume.peers[0].pinned);
+	assert_memory_equal(config.volume.peers[0].fingerprint, begin, sizeof begin);
+	assert_false(config.volume.peers[1].pinned);
+	assert_memory_equal(config.volume.peers[1].fingerprint, nothing, sizeof nothing);
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = " FINGERPRINT "\n", "is no fingerprint: sha256:");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:" FINGERPRINT "0\n", "at most 71");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:0011\n", "db0.conf:5: [peer b]:");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:" FINGERPRINT "\nfingerprint = none\n",
+		"fingerprint is here twice");
+	assert_int_equal(config_peer_pin(&config.volume.peers[0], "none", why), 0);
+	assert_false(config.volume.peers[0].pinned);
+}
+
 static void config_windows_line_ends_are_fine(void **state)
 {
 	(void)state;
@@ -335,7 +356,7 @@ static void config_written_reads_back_the_same(void **state)
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
 		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
 		      "resync-rate = 1M\nsplit-brain = keep-only-writer\nfilesystem = yes\nmount = /srv/a b\n"
-		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\n"
+		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\nfingerprint = sha256:" FINGERPRINT "\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);
 	assert_non_null(mkdtemp(root));
@@ -452,6 +473,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(config_keys_at_odds_are_refused),
 	cmocka_unit_test(config_more_peers_than_the_bound_are_refused),
 	cmocka_unit_test(config_nothing_is_cut_off_in_silence),
+	cmocka_unit_test(config_fingerprint_is_of_one_peer_and_whole_or_refused),
 	cmocka_unit_test(config_windows_line_ends_are_fine),
 	cmocka_unit_test(config_of_a_directory_needs_a_filesystem_and_room_for_it),
 	cmocka_unit_test(config_written_reads_back_the_same),

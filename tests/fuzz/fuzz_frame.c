@@ -676,8 +676,8 @@ static void setup(unsigned choice)
 			      .node = "b" };
 	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 8 << 20,
 		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
-		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6), false },
-			   { "c", "c:1", MODE_C, false } } };
+		.peers = { { .name = "a", .address = "a:1", .mode = (enum replication_mode)(choice >> 6) },
+			   { .name = "c", .address = "c:1", .mode = MODE_C } } };
 	static uint8_t meta[META_BYTES], header[JOURNAL_HEADER_BYTES];
 	char why[WHY_BYTES];
 

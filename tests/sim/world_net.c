@@ -588,6 +588,18 @@ void net_close(struct io *io, int id)
 		stream_free(socket, GOING_CLOSED);
 }
 
+const char *net_socket_node(struct io *io, int id)
+{
+	struct machine *machine = machine_of(io);
+	struct socket *socket;
+
+	if (machine->dying)
+		return "";
+	socket = socket_get(machine, id);
+	CHECK(socket->out != NULL);
+	return socket->out->conn->machines[socket->out == &socket->out->conn->pipes[0]]->node;
+}
+
 /* --- Faults --- */
 
 struct world_link *world_link(struct world *world, struct machine *from, struct machine *to)

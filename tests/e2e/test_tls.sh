@@ -1,0 +1,207 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Links are encrypted and both ends prove who they are: what is written is not to be found on the wire; wrong keys, old
+# TLS and plain text are refused, with a sentence, and the daemon goes on; kill, failover and resync are as ever.
+. "$(dirname "$0")/lib.sh"
+need_root
+need_tools qemu-io nbdcopy openssl python3
+
+log_of()
+{
+	echo "$T/$1/var/log/holdfast/$V.log"
+}
+
+logged()
+{
+	grep -qE -- "$2" "$(log_of "$1")"
+}
+
+io()
+{
+	qio "$@" || fail "qemu-io: $said_qio"
+}
+
+fingerprint_of()
+{
+	hf "$1" identity $V | sed -n 's/^ *\(sha256:[0-9a-f]*\)$/\1/p'
+}
+
+# pin NODE PEER [FINGERPRINT]
+pin()
+{
+	hf "$1" peer $V fingerprint "$2" "${3:-$(fingerprint_of "$2")}" >/dev/null
+}
+
+both_encrypted()
+{
+	is a 'p["connected"] and p["encrypted"]' && is b 'p["connected"] and p["encrypted"]'
+}
+
+secret=GEHEIMSACHE
+nodes_create 64M C --no-loop
+
+# ---- identity
+
+said '^fingerprint of node a: [0-9A-Z]{4}(-[0-9A-Z]{4}){3}$' hf a identity $V
+key=$T/a/var/lib/holdfast/$V/identity.key
+[ "$(stat -c %a "$key")" = 600 ] || fail "the key's mode is $(stat -c %a "$key")"
+refused 1 'exists already and is not overwritten' hf a identity $V --create
+refused 1 'no fingerprint: sha256: and 64 hex digits' hf a peer $V fingerprint b sha256:12
+chmod 644 "$key"
+refused 1 'has mode 0644, so others could read it' hf a identity $V
+chmod 600 "$key"
+fact "each node has a key of its own, that nobody else can read"
+
+# ---- in the clear, to know that the capture sees what there is to see
+
+relay_start()
+{
+	background on b python3 "$here/relay.py" "$(address_of b)" 7799 "$(address_of b)" 7701 "$1"
+	wait_until 10 "the relay listens" on b python3 -c \
+		"import socket; socket.create_connection(('$(address_of b)', 7799)).close()"
+}
+
+capture=$T/capture
+sed -i "s/^address = $(address_of b):7701/address = $(address_of b):7799/" "$T/a/etc/holdfast/$V.conf"
+relay_start "$capture"
+nodes_up
+primary_make a
+python3 -c "print('$secret' * 6000, end='')" >"$T/secret"
+nbdcopy "$T/secret" "$(uri a)"
+wait_online a
+is a 'not p["encrypted"]' || fail "a link in the clear is told to be encrypted"
+said 'in the clear' hf a status $V
+grep -q "$secret" "$capture" || fail "the capture does not even see what is in the clear"
+logged a 'the link to .* is not encrypted' || fail "a plain link came up without a warning"
+fact "in the clear the capture finds what was written"
+
+# ---- encrypted
+
+nodes_down
+pin a b
+pin b a
+: >"$capture"
+nodes_up
+primary_make a
+wait_until 10 "both say that the link is encrypted" both_encrypted
+said ', encrypted' hf a status $V
+nbdcopy "$T/secret" "$(uri a)"
+io a -c "write -P 0x5a 8M 4M" -c flush
+wait_online a
+[ "$(stat -c %s "$capture")" -gt $((4 << 20)) ] || fail "the capture is too small: $(stat -c %s "$capture")"
+! grep -q "$secret" "$capture" || fail "what was written is on the wire"
+! grep -q HLFN "$capture" || fail "our frames are on the wire"
+! grep -qE 'not encrypted' <(tail -n 20 "$(log_of a)" | sed '1,/stopped/d') || fail "it warns of an encrypted link"
+fact "encrypted: 4 MiB and a known text passed the relay, and nothing of it can be found"
+wait_until 10 "the secondary has applied all" all_applied a
+io b -r -c "read -P 0x5a 8M 4M"
+
+# ---- who else comes
+
+daemons=$(pid_of a):$(pid_of b)
+to_b=$(address_of b):7701
+printf 'HLFN\001\000\000\000in the clear' >"$T/plain"
+on a timeout 5 python3 -c "
+import socket
+s = socket.create_connection(('$(address_of b)', 7701), 5)
+s.sendall(open('$T/plain', 'rb').read())
+try:
+    got = s.recv(100)
+except ConnectionResetError:
+    got = b''
+assert got == b'', got" || fail "a plain client was not sent away"
+wait_until 5 "b tells of the plain client" logged b "connection from $(address_of a):[0-9]+ was refused: what it sent is not TLS"
+fact "a plain client is refused"
+
+sclient()
+{
+	on a timeout 5 openssl s_client -connect "$to_b" "$@" </dev/null >"$T/sclient" 2>&1
+}
+! sclient -tls1_2 || fail "TLS 1.2 was accepted"
+wait_until 5 "b tells of the old client" logged b 'refused: it does not speak TLS 1.3'
+! sclient -tls1_3 -alpn h2 -groups X25519 -sigalgs ed25519 || fail "another protocol was accepted"
+wait_until 5 "b tells of the other protocol" logged b 'refused: it does not speak our protocol'
+sclient -tls1_3 -alpn holdfast/1 || true
+wait_until 5 "b tells of the client without a key" logged b 'refused: it has no key to prove who it is'
+openssl req -x509 -newkey ed25519 -nodes -keyout "$T/other.key" -out "$T/other.crt" -subj /CN=a -days 9 2>/dev/null
+sclient -tls1_3 -alpn holdfast/1 -cert "$T/other.crt" -key "$T/other.key" || true
+wait_until 5 "b tells of a stranger called a" logged b 'it calls itself node a\) is the fingerprint of no peer'
+fact "TLS 1.2, another protocol, no key and another key are refused, each with its sentence"
+
+on a python3 - "$(address_of b)" <<'PY'
+import os, socket, sys
+idle = []
+for _ in range(200):
+    s = socket.create_connection((sys.argv[1], 7701), 5)
+    s.sendall(b"\x16\x03\x01" + os.urandom(3)[:_ % 4])
+    idle.append(s)
+PY
+[ "$daemons" = "$(pid_of a):$(pid_of b)" ] && both_encrypted || fail "the nodes did not go on"
+io a -c "write -P 0x66 20M 1M" -c flush
+logged b 'more connections were refused meanwhile' || [ "$(grep -c 'was refused' "$(log_of b)")" -lt 30 ] ||
+	fail "strangers fill the log"
+fact "200 who begin and say no more do not keep the nodes from their work"
+
+# ---- kill, failover, resync
+
+daemon_kill b
+io a -c "write -P 0x77 24M 8M" -c flush
+hf b up $V
+wait_online a
+both_encrypted || fail "after a kill the link is not encrypted"
+daemon_kill a
+hf b failover $V --force >/dev/null
+io b -c "write -P 0x88 40M 8M" -c flush
+hf a up $V
+wait_online b
+both_encrypted || fail "after a failover the link is not encrypted"
+wait_until 10 "the old primary has applied all" all_applied b
+hf a down $V
+rm "$T/a/var/lib/holdfast/$V/store"
+said 'node a is up with an empty replica' hf a replace $V
+wait_online b 60
+wait_until 30 "the new replica is filled" all_applied b
+both_encrypted || fail "a resync went in the clear"
+io a -r -c "read -P 0x88 40M 8M" -c "read -P 0x77 24M 8M"
+nodes_down
+stores_same
+fact "kill, failover and the resync of a lost replica, all of it encrypted; the stores are the same bytes"
+
+# ---- wrong keys
+
+wrong=sha256:$(printf '0%.0s' $(seq 64))
+pin a b "$wrong"
+nodes_up
+wait_until 15 "a tells that b's key is another" logged a \
+	'no encrypted link to node b at .*: its key .* is not the one that the config has as fingerprint of node b'
+wait_until 15 "b tells that its key is not taken" logged b "was refused: it does not accept this node's key"
+said '! no encrypted link to node b' hf a status $V
+is a 'not p["connected"]' || fail "a took a wrong key"
+hf a down $V
+pin a b
+hf b down $V
+pin b a "$wrong"
+nodes_up
+wait_until 15 "a tells that its key is not taken" logged a "no encrypted link .* it does not accept this node's key"
+wait_until 15 "b tells whose key it does not know" logged b 'it calls itself node a\) is the fingerprint of no peer'
+is b 'not p["connected"]' || fail "b took a wrong key"
+fact "a wrong fingerprint is told on both sides, whichever has it"
+
+nodes_down
+hf b peer $V fingerprint a none
+nodes_up
+wait_until 15 "b tells that it has no fingerprint" logged b 'begins a TLS handshake, and the config here has a fingerprint of no peer'
+is a 'not p["connected"]' || fail "a went on in the clear"
+hf a down $V
+hf b down $V
+hf a peer $V fingerprint b none
+pin b a
+nodes_up
+wait_until 15 "b sends away a that speaks in the clear" eval '[ "$(grep -c "nothing is taken in the clear" "$(log_of b)")" -ge 2 ]'
+is b 'not p["connected"]' || fail "b took a link in the clear"
+fact "a fingerprint on one side only: no link, never one in the clear"
+nodes_down
+pin a b
+nodes_up
+wait_until 15 "with both right they meet again" both_encrypted
+nodes_down

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encrypted links over the simulated network: machines a and b with their own keys, strangers, and a wire that delays,
+ * cuts, resets and ends at any moment. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "links.h"
+#include "run.h"
+#include "sim/world.h"
+
+static const uint8_t uuid[UUID_BYTES] = { 9 };
+static struct identity *identities[2];
+
+/* An op of "the engine". */
+struct call { struct io_op op; bool done; int64_t result; };
+
+struct side {
+	struct machine *machine;
+	struct volume_config volume;
+	struct links *links;
+	struct io *io;
+	int listening, socket;
+	struct call dial, accept, send, recv;
+	uint64_t sent, received, total;
+	bool failed, ended;
+	uint8_t out[300000], in[200000];
+};
+static struct side sides[2];			/* a dials, b listens */
+static struct world *world;
+static bool stopped[2];
+
+static void identity_make(unsigned at, const char *node)
+{
+	char directory[64] = "/tmp/holdfast-links.XXXXXX", why[WHY_BYTES];
+
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(identity_create(directory, node, uuid, why), 0);
+	assert_int_equal(identity_load(&identities[at], directory, node, uuid, why), 0);
+	identity_remove(directory);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	identity_make(0, "a");
+	identity_make(1, "b");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	identity_free(identities[0]);
+	identity_free(identities[1]);
+	return 0;
+}
+
+static void side_start(unsigned at, bool other_unpinned)
+{
+	struct side *s = &sides[at];
+	struct links_config config = { .volume = &s->volume, .identity = identities[at] };
+	char why[WHY_BYTES];
+
+	memset(s, 0, sizeof *s);
+	s->machine = world_machine(world, at ? "b" : "a");
+	s->socket = s->listening = -1;
+	s->volume = (struct volume_config){ .name = "v", .peer_count = 1 + other_unpinned, .peers = {
+		{ .name = "", .pinned = true }, { .name = "plain", .address = "plain:1" } } };
+	strcpy(s->volume.peers[0].name, at ? "a" : "b");
+	strcpy(s->volume.peers[0].address, at ? "a:1" : "b:1");
+	identity_fingerprint(identities[!at], s->volume.peers[0].fingerprint);
+	assert_int_equal(links_new(&s->links, machine_io(s->machine), &config, why), 0);
+	s->io = links_io(s->links);
+	if (at)
+		assert_int_equal(s->io->listen(s->io, "b:1", &s->listening), 0);
+}
+
+static void start(uint64_t seed, bool other_unpinned)
+{
+	world = world_new(seed);
+	side_start(0, false);
+	side_start(1, other_unpinned);
+	stopped[0] = stopped[1] = false;
+}
+
+static void stop_done(void *context)
+{
+	*(bool *)context = true;
+}
+
+static bool stop_busy(void *context)
+{
+	return !*(bool *)context;
+}
+
+static void stop(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *s = &sides[i];
+
+		if (s->listening >= 0)
+			s->io->close(s->io, s->listening);
+		links_stop(s->links, stop_done, &stopped[i]);
+		assert_true(world_run_while(world, stop_busy, &stopped[i], SECONDS));
+		assert_false(s->dial.op.in_flight || s->accept.op.in_flight || s->send.op.in_flight ||
+			     s->recv.op.in_flight);
+		links_free(s->links);
+	}
+	world_free(world);
+}
+
+static void call_done(struct io_op *op, int64_t result)
+{
+	struct call *c = container_of(op, struct call, op);
+
+	CHECK(!c->done);
+	c->done = true;
+	c->result = result;
+}
+
+static bool call_busy(void *call)
+{
+	return !((struct call *)call)->done;
+}
+
+static void call_start(struct side *s, struct call *c, enum io_kind kind, int file, void *data, uint64_t len)
+{
+	*c = (struct call){ .op = { .kind = kind, .file = file, .data = data, .len = len, .done = call_done } };
+	if (kind == IO_DIAL) {
+		c->op.address = "b:1";
+		c->op.node = "b";
+	}
+	s->io->submit(s->io, &c->op);
+	CHECK(!c->done);
+}
+
+static int64_t call_wait(struct call *c, uint64_t limit_ns)
+{
+	assert_true(world_run_while(world, call_busy, c, limit_ns));
+	return c->result;
+}
+
+static void connect_sides(void)
+{
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	sides[0].socket = (int)call_wait(&sides[0].dial, 4 * SECONDS);
+	sides[1].socket = (int)call_wait(&sides[1].accept, 4 * SECONDS);
+	assert_true(sides[0].socket >= 0 && sides[1].socket >= 0);
+}
+
+/* ---- streams, both ways ---- */
+
+static uint8_t byte_at(unsigned side, uint64_t at)
+{
+	return (uint8_t)((at + side * 77) * 0x9e3779b97f4a7c15 >> 56);
+}
+
+static void stream_sent(struct io_op *op, int64_t result);
+static void stream_received(struct io_op *op, int64_t result);
+
+static void stream_send(struct side *s)
+{
+	uint64_t len = min_u64(1 + world_random_below(world, sizeof s->out), s->total - s->sent);
+
+	if (len == 0 || s->failed)
+		return;
+	for (uint64_t i = 0; i < len; i++)
+		s->out[i] = byte_at((unsigned)(s - sides), s->sent + i);
+	s->send.op = (struct io_op){ .kind = IO_SEND, .file = s->socket, .data = s->out, .len = len,
+				     .done = stream_sent };
+	s->io->submit(s->io, &s->send.op);
+}
+
+static void stream_receive(struct side *s)
+{
+	s->recv.op = (struct io_op){ .kind = IO_RECV, .file = s->socket, .data = s->in,
+				     .len = 1 + world_random_below(world, sizeof s->in), .done = stream_received };
+	s->io->submit(s->io, &s->recv.op);
+}
+
+static void stream_sent(struct io_op *op, int64_t result)
+{
+	struct side *s = container_of(op, struct side, send.op);
+
+	CHECK(result < 0 || result == (int64_t)op->len);
+	s->failed |= result < 0;
+	s->sent += result > 0 ? (uint64_t)result : 0;
+	memset(s->out, 0xee, sizeof s->out);	/* it is the sender's again */
+	stream_send(s);
+}
+
+static void stream_received(struct io_op *op, int64_t result)
+{
+	struct side *s = container_of(op, struct side, recv.op);
+	unsigned from = s == sides;
+
+	CHECK(result <= (int64_t)op->len);
+	if (result <= 0) {
+		s->failed |= result < 0;
+		s->ended = true;
+		return;
+	}
+	for (int64_t i = 0; i < result; i++)
+		CHECK(s->in[i] == byte_at(from, s->received + (uint64_t)i));
+	s->received += (uint64_t)result;
+	stream_receive(s);
+}
+
+static void streams_start(uint64_t bytes)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		sides[i].total = bytes;
+		stream_receive(&sides[i]);
+		stream_send(&sides[i]);
+	}
+}
+
+static bool streams_busy(void *context)
+{
+	(void)context;
+	return sides[0].received < sides[1].total || sides[1].received < sides[0].total;
+}
+
+static bool streams_open(void *context)
+{
+	(void)context;
+	return !sides[0].ended || !sides[1].ended;
+}
+
+static void links_pass_both_streams_whole_and_say_who_is_there(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0, count = test_seed_count(5); i < count; i++) {
+		start(first + i, false);
+		connect_sides();
+		assert_string_equal(sides[0].io->socket_node(sides[0].io, sides[0].socket), "b");
+		assert_string_equal(sides[1].io->socket_node(sides[1].io, sides[1].socket), "a");
+		streams_start(3 << 20);
+		for (unsigned cuts = 0; cuts < 4; cuts++) {
+			world_cut(world, sides[cuts & 1].machine, sides[!(cuts & 1)].machine, true);
+			world_run_for(world, world_random_below(world, 20 * MILLISECONDS));
+			world_heal(world);
+			world_run_for(world, world_random_below(world, 5 * MILLISECONDS));
+		}
+		assert_true(world_run_while(world, streams_busy, NULL, 60 * SECONDS));
+		/* The end is told, after the last byte. */
+		sides[0].io->close(sides[0].io, sides[0].socket);
+		world_run_for(world, SECONDS);
+		assert_true(sides[1].ended && !sides[1].failed);
+		sides[1].io->close(sides[1].io, sides[1].socket);
+		stop();
+	}
+}
+
+static void links_that_break_are_an_error_on_both_sides_and_no_byte_is_wrong(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0, count = test_seed_count(10); i < count; i++) {
+		start(first + i, false);
+		connect_sides();
+		streams_start(64 << 20);
+		world_run_for(world, world_random_below(world, 60 * MILLISECONDS));
+		world_reset(world, sides[0].machine, sides[1].machine);
+		assert_true(world_run_while(world, streams_open, NULL, 10 * SECONDS));
+		assert_true(sides[0].failed && sides[1].failed);
+		for (unsigned j = 0; j < 2; j++)
+			sides[j].io->close(sides[j].io, sides[j].socket);
+		/* And the next one is as good as the first. */
+		for (unsigned j = 0; j < 2; j++) {
+			sides[j].failed = sides[j].ended = false;
+			sides[j].sent = sides[j].received = 0;
+		}
+		world_run_for(world, 100 * MILLISECONDS);
+		connect_sides();
+		streams_start(1 << 20);
+		assert_true(world_run_while(world, streams_busy, NULL, 60 * SECONDS));
+		stop();
+	}
+}
+
+/* Whatever is under way. stop() finds that each op has had its done(), once, and that nothing is left. */
+static void links_end_in_every_state_when_they_are_stopped_closed_or_cancelled(void **state)
+{
+	uint64_t first = test_seed_first(1);
+
+	(void)state;
+	for (unsigned i = 0, count = test_seed_count(150); i < count; i++) {
+		start(first + i, false);
+		call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+		call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+		world_run_for(world, world_random_below(world, 4 * MILLISECONDS));
+		switch (world_random_below(world, 4)) {
+		case 0:
+			sides[0].io->cancel(sides[0].io, &sides[0].dial.op);
+			break;
+		case 1:
+			sides[1].io->cancel(sides[1].io, &sides[1].accept.op);
+			break;
+		case 2:
+			sides[1].io->close(sides[1].io, sides[1].listening);
+			sides[1].listening = -1;
+			break;
+		}
+		world_run_for(world, world_random_below(world, 4 * MILLISECONDS));
+		if (sides[0].dial.done && sides[0].dial.result >= 0) {
+			sides[0].socket = (int)sides[0].dial.result;
+			sides[0].total = 1 << 20;
+			stream_send(&sides[0]);
+			stream_receive(&sides[0]);
+			world_run_for(world, world_random_below(world, 2 * MILLISECONDS));
+			if (world_random_below(world, 2))
+				sides[0].io->close(sides[0].io, sides[0].socket);
+		}
+		stop();
+	}
+}
+
+/* ---- strangers ---- */
+
+enum { CROWD = 60 };
+static struct call crowd[CROWD];
+
+/* Connections from a machine with no key, in the clear: what they get is what the plain network gives. */
+static struct io *crowd_dial(unsigned count)
+{
+	struct machine *m = world_machine(world, "stranger");
+	struct io *io = machine_io(m);
+
+	for (unsigned i = 0; i < count; i++) {
+		crowd[i] = (struct call){ .op = { .kind = IO_DIAL, .address = "b:1", .done = call_done } };
+		io->submit(io, &crowd[i].op);
+	}
+	for (unsigned i = 0; i < count; i++)
+		assert_true(call_wait(&crowd[i], SECONDS) >= 0);
+	return io;
+}
+
+static struct call say_call, hear_call;
+static uint8_t heard[100];
+
+static void say_plain(struct io *io, int socket, const char *text)
+{
+	say_call = (struct call){ .op = { .kind = IO_SEND, .file = socket, .data = (void *)(uintptr_t)text,
+					  .len = strlen(text), .done = call_done } };
+	io->submit(io, &say_call.op);
+	call_wait(&say_call, SECONDS);
+}
+
+static int64_t hear_plain(struct io *io, int socket)
+{
+	hear_call = (struct call){ .op = { .kind = IO_RECV, .file = socket, .data = heard, .len = sizeof heard,
+					   .done = call_done } };
+	io->submit(io, &hear_call.op);
+	return call_wait(&hear_call, 20 * SECONDS);
+}
+
+static void links_of_idle_strangers_do_not_keep_a_peer_out(void **state)
+{
+	struct io *io;
+
+	(void)state;
+	start(test_seed_first(1), false);
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	io = crowd_dial(CROWD);
+	say_plain(io, (int)crowd[CROWD - 1].result, "\x16\x03\x01");
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	assert_true(call_wait(&sides[0].dial, 100 * MILLISECONDS) >= 0);
+	/* Of them not one is handed on, and after 5 s none is left. */
+	sides[1].socket = (int)call_wait(&sides[1].accept, SECONDS);
+	assert_string_equal(sides[1].io->socket_node(sides[1].io, sides[1].socket), "a");
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	world_run_for(world, 6 * SECONDS);
+	assert_false(sides[1].accept.done);
+	for (unsigned i = 0; i < CROWD; i++)
+		assert_true(hear_plain(io, (int)crowd[i].result) <= 0);
+	stop();
+}
+
+static void links_take_nothing_in_the_clear_when_every_peer_has_a_fingerprint(void **state)
+{
+	struct io *io;
+
+	(void)state;
+	start(test_seed_first(1), false);
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	io = crowd_dial(1);
+	say_plain(io, (int)crowd[0].result, "HLFN");
+	assert_true(hear_plain(io, (int)crowd[0].result) <= 0);
+	assert_false(sides[1].accept.done);
+	stop();
+}
+
+static void links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fingerprint(void **state)
+{
+	struct side *b = &sides[1];
+	struct io *io;
+
+	(void)state;
+	start(test_seed_first(1), true);
+	call_start(b, &b->accept, IO_ACCEPT, b->listening, NULL, 0);
+	io = crowd_dial(1);
+	say_plain(io, (int)crowd[0].result, "HLFN");
+	b->socket = (int)call_wait(&b->accept, SECONDS);
+	assert_string_equal(b->io->socket_node(b->io, b->socket), "");
+	call_start(b, &b->recv, IO_RECV, b->socket, b->in, sizeof b->in);
+	assert_int_equal(call_wait(&b->recv, SECONDS), 1);
+	call_start(b, &b->recv, IO_RECV, b->socket, b->in + 1, sizeof b->in - 1);
+	call_wait(&b->recv, SECONDS);
+	assert_memory_equal(b->in, "HL", 2);
+	assert_string_equal(b->io->socket_node(b->io, b->socket), "");
+	call_start(b, &b->send, IO_SEND, b->socket, b->in, 4);
+	assert_int_equal(call_wait(&b->send, SECONDS), 4);
+	b->io->close(b->io, b->socket);
+	/* Who has a fingerprint comes encrypted all the same. */
+	connect_sides();
+	assert_string_equal(b->io->socket_node(b->io, b->socket), "a");
+	stop();
+}
+
+/* ---- a dial that comes to nothing ---- */
+
+static void links_dial_gives_up_on_who_says_nothing_and_says_so(void **state)
+{
+	struct machine *mute;
+	int listening;
+
+	(void)state;
+	start(test_seed_first(1), false);
+	sides[1].io->close(sides[1].io, sides[1].listening);
+	sides[1].listening = -1;
+	mute = sides[1].machine;
+	assert_int_equal(machine_io(mute)->listen(machine_io(mute), "b:1", &listening), 0);
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	assert_int_equal(call_wait(&sides[0].dial, 6 * SECONDS), -ETIMEDOUT);
+	assert_non_null(sides[0].dial.op.why);
+	assert_non_null(strstr(sides[0].dial.op.why, "no encrypted link to node b at b:1: after 5 s"));
+	machine_io(mute)->close(machine_io(mute), listening);
+	stop();
+}
+
+static void links_dial_to_nobody_fails_as_any_dial_does(void **state)
+{
+	(void)state;
+	start(test_seed_first(1), false);
+	sides[1].io->close(sides[1].io, sides[1].listening);
+	sides[1].listening = -1;
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	assert_int_equal(call_wait(&sides[0].dial, SECONDS), -ECONNREFUSED);
+	assert_null(sides[0].dial.op.why);
+	stop();
+}
+
+static void links_refuse_a_wrong_key_on_both_sides(void **state)
+{
+	struct links_config config = { .volume = &sides[0].volume, .identity = identities[0] };
+	char why[WHY_BYTES];
+
+	(void)state;
+	start(test_seed_first(1), false);
+	links_free(sides[0].links);
+	sides[0].volume.peers[0].fingerprint[3] ^= 1;
+	assert_int_equal(links_new(&sides[0].links, machine_io(sides[0].machine), &config, why), 0);
+	sides[0].io = links_io(sides[0].links);
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	assert_int_equal(call_wait(&sides[0].dial, SECONDS), -EKEYREJECTED);
+	assert_non_null(strstr(sides[0].dial.op.why, "is not the one that the config has as fingerprint of node b"));
+	world_run_for(world, 6 * SECONDS);
+	assert_false(sides[1].accept.done);
+	stop();
+}
+
+#define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+static const struct CMUnitTest tests[] = {
+	FACT(links_pass_both_streams_whole_and_say_who_is_there),
+	FACT(links_that_break_are_an_error_on_both_sides_and_no_byte_is_wrong),
+	FACT(links_end_in_every_state_when_they_are_stopped_closed_or_cancelled),
+	FACT(links_of_idle_strangers_do_not_keep_a_peer_out),
+	FACT(links_take_nothing_in_the_clear_when_every_peer_has_a_fingerprint),
+	FACT(links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fingerprint),
+	FACT(links_dial_gives_up_on_who_says_nothing_and_says_so),
+	FACT(links_dial_to_nobody_fails_as_any_dial_does),
+	FACT(links_refuse_a_wrong_key_on_both_sides),
+};
+TEST_GROUP(links, tests)
