@@ -722,6 +722,16 @@ void net_free(struct world *world)
 
 	while ((link = list_first(&world->conns)))
 		conn_free(list_entry(link, struct conn, link));
+	/* Listeners first, with their backlog: a socket that waits there is linked into its listener. */
+	while ((link = list_first(&world->listeners))) {
+		struct socket *listener = list_entry(link, struct socket, link);
+
+		while ((link = list_first(&listener->backlog)))
+			socket_free(list_entry(link, struct socket, link));
+		while ((link = list_first(&listener->accepts)))
+			list_remove(link);
+		socket_free(listener);
+	}
 	for (unsigned i = 0; i < world->machine_count; i++)
 		for (unsigned slot = 0; slot < SOCKETS_MAX; slot++)
 			if (world->machines[i]->sockets[slot])
