@@ -16,7 +16,7 @@
 static const char *const keys[] = {
 	"size", "node", "uuid", "listen", "commit", "min-copies",
 	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
-	"undo-size", "resync", "resync-rate", "split-brain",
+	"undo-size", "resync", "resync-rate", "split-brain", "insecure-loopback", "nbd-tls",
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -163,7 +163,7 @@ static void peer_command_print(const struct config *config, unsigned index)
 		printf(" --min-copies %u", volume->min_copies);
 	printf(" --journal-size %s%s", journal, volume->filesystem ? " --fs" : "");
 	resync_options_print(volume);
-	printf("\n");
+	printf("%s\n", volume->insecure_loopback ? " --insecure-loopback yes" : "");
 }
 
 static void next_steps_print(const struct config *config, const struct paths *paths)
@@ -178,6 +178,9 @@ static void next_steps_print(const struct config *config, const struct paths *pa
 		printf("on node %s run:\n", volume->peers[i].name);
 		peer_command_print(config, i);
 	}
+	if (volume->peer_count && !volume->insecure_loopback)
+		printf("then on each node, for each other one, with what `create` or `holdfast identity %s` printed "
+		       "there: holdfast peer %s fingerprint NODE sha256:...\n", volume->name, volume->name);
 	if (volume->peer_count)
 		printf("then on each node: holdfast up %s\nand on one of them: holdfast promote "
 		       "%s\n",

@@ -46,7 +46,8 @@ static enum cli_exit peer_list(struct cli *cli)
 
 		fingerprint_short(peer->fingerprint, shown);
 		printf("%-16s mode %s  %-22s %s%s\n", peer->name, replication_mode_name(peer->mode), peer->address,
-		       peer->pinned ? "encrypted, fingerprint " : "in the clear", peer->pinned ? shown : "");
+		       peer->pinned ? "encrypted, fingerprint " : config.volume.insecure_loopback ? "in the clear" :
+		       "no fingerprint yet: no link", peer->pinned ? shown : "");
 	}
 	return CLI_DONE;
 }

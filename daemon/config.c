@@ -33,7 +33,7 @@ struct parser {
 	int result;			/* 0, or the first refusal, which @why tells */
 	enum section section;
 	bool volume_seen;
-	uint32_t keys_seen;		/* of [volume] */
+	uint64_t keys_seen;		/* of [volume] */
 	unsigned commit_line;		/* 0 = there is none */
 	unsigned peer_line;		/* where the section of @peer began */
 	char peer[SECTION_BYTES_MAX + 1], peer_address[ADDRESS_BYTES], peer_mode[8];
@@ -230,9 +230,9 @@ static int volume_key(struct parser *p, const char *name, const char *value)
 
 	if (key < 0)
 		return refuse(p, p->line, "[volume] has no key \"%.64s\"", name);
-	if (p->keys_seen & UINT32_C(1) << key)
+	if (p->keys_seen & UINT64_C(1) << key)
 		return refuse(p, p->line, "%s is here twice", name);
-	p->keys_seen |= UINT32_C(1) << key;
+	p->keys_seen |= UINT64_C(1) << key;
 	if (strcmp(name, "commit") == 0)
 		p->commit_line = p->line;
 	if (config_set(p->out, name, value, why) < 0)
@@ -415,9 +415,13 @@ static void config_print(const struct config *config, const struct config *witho
 	config_resync_print(volume, f);
 	for (unsigned i = 0; i < config->nbd_count; i++)
 		fprintf(f, "%s%s", i ? " " : "nbd = ", config->nbd[i]);
-	fprintf(f, "%sloop = %s\n", config->nbd_count ? "\n" : "", config->loop ? "yes" : "no");
+	fprintf(f, "%s", config->nbd_count && *config->nbd_tls ? "\n" : "");
+	print_text(f, "nbd-tls", config->nbd_tls, "");
+	fprintf(f, "%sloop = %s\n", config->nbd_count && !*config->nbd_tls ? "\n" : "", config->loop ? "yes" : "no");
 	if (config->sqpoll)
 		fprintf(f, "sqpoll = yes\n");
+	if (volume->insecure_loopback)
+		fprintf(f, "insecure-loopback = yes\n");
 	if (volume->filesystem)
 		fprintf(f, "filesystem = yes\n");
 	print_text(f, "mount", config->mount, "");

@@ -10,7 +10,8 @@
  *	stop_loop_done()	the loop front end is unmounted
  *	stop_mount_done()	the directory is unmounted
  *	stop_volume_closed()	the store is written
- *	stop_links_done()	no connection is left
+ *	stop_links_done()	no connection to a peer is left
+ *	stop_nbd_links_done()	nor one to a client
  *	stop_control_done()	who asked for it has been told
  *	finish()		all memory and files are given back
  *
@@ -28,7 +29,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "certificates.h"
 #include "config.h"
+#include "config_edit.h"
 #include "config_text.h"
 #include "control.h"
 #include "identity.h"
@@ -59,6 +62,8 @@ struct daemon {
 	struct io *io;
 	struct identity *identity;	/* these two only when a peer has a fingerprint */
 	struct links *links;
+	struct certificates *certificates;	/* these two only with nbd-tls */
+	struct links *nbd_links;
 	struct volume *volume;
 	struct nbd_server *nbd;
 	struct loop *loop;		/* NULL: not offered */
@@ -271,7 +276,8 @@ static void memory_divide(struct daemon *d)
 {
 	uint64_t others = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
 			  (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0) +
-			  links_memory_bytes(&d->config.volume);
+			  links_memory_bytes(&d->config.volume) +
+			  (*d->config.nbd_tls ? links_server_memory_bytes() : 0);
 
 	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && others < MEMORY_BYTES_MIN);
 	d->config.volume.memory_bytes -= others;
@@ -280,15 +286,12 @@ static void memory_divide(struct daemon *d)
 /* In the clear there is no telling who is there: the operator is told each time. */
 static void plaintext_warn(struct daemon *d)
 {
-	char why[WHY_BYTES];
-
 	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
-		if (!d->config.volume.peers[i].pinned &&
-		    address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
-			say(d->io, IO_WARNING,
-			    "volume=%s peer=%s the link to %s is not encrypted; give both nodes each other's "
-			    "fingerprint (holdfast identity %s), or use it in a network that you trust",
-			    d->name, d->config.volume.peers[i].name, d->config.volume.peers[i].address, d->name);
+		if (!d->config.volume.peers[i].pinned)
+			say(d->io, IO_WARNING, "volume=%s peer=%s the link to %s is not encrypted (insecure-loopback): "
+			    "programs on this machine can read it and be that peer; give both nodes each other's "
+			    "fingerprint (holdfast identity %s)", d->name, d->config.volume.peers[i].name,
+			    d->config.volume.peers[i].address, d->name);
 }
 
 static void socket_address(void *context, int socket, char out[ADDRESS_BYTES])
@@ -308,6 +311,24 @@ static int links_start(struct daemon *d)
 		return refuse(d);
 	config.identity = d->identity;
 	return links_new(&d->links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
+}
+
+/* The io that the NBD server gets. */
+static int nbd_links_start(struct daemon *d)
+{
+	struct links_config config = { .volume = &d->config.volume, .address = socket_address, .context = d->ring };
+
+	if (!*d->config.nbd_tls)
+		return 0;
+	if (certificates_load(&d->certificates, d->config.nbd_tls, d->why) < 0)
+		return refuse(d);
+	config.server = d->certificates;
+	return links_new(&d->nbd_links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
+}
+
+static int nbd_secure(void *context, int socket)
+{
+	return links_secure(context, socket);
 }
 
 static int files_give(struct daemon *d)
@@ -337,8 +358,11 @@ static int front_ends_new(struct daemon *d)
 		.context = d, .writers = daemon_writers, .loop_offered = daemon_loop_offered, .down = daemon_down,
 		.mount_file = d->paths.mount_file,
 	};
-	int res = nbd_server_new(&d->nbd, d->io, d->volume, d->name, NBD_MEMORY_BYTES);
+	struct io *nbd_io = d->nbd_links ? links_io(d->nbd_links) : d->io;
+	int res = nbd_server_new(&d->nbd, nbd_io, d->volume, d->name, NBD_MEMORY_BYTES);
 
+	if (res == 0 && d->nbd_links)
+		nbd_server_offer_tls(d->nbd, nbd_secure, d->nbd_links);
 	if (res == 0 && d->config.volume.filesystem) {
 		if (mount_new(&d->mount, d->ring, d->volume, MOUNT_BUFFER_BYTES, d->why) < 0)
 			return refuse(d);
@@ -375,7 +399,7 @@ static int start(struct daemon *d)
 		return refuse_why(d, "signals: %s; report a bug", strerror(-res));
 	memory_divide(d);
 	plaintext_warn(d);
-	if (links_start(d) < 0)
+	if (links_start(d) < 0 || nbd_links_start(d) < 0)
 		return -1;
 	if (volume_new(&d->volume, d->links ? links_io(d->links) : d->io, &d->config.volume, d->why) < 0)
 		return refuse(d);
@@ -432,11 +456,9 @@ static int nbd_start(struct daemon *d, const char *address)
 
 	if (res == 0)
 		return 0;
-	return refuse_why(d, "nbd %s: %s; %s", address,
-			  res == -EPERM ? "is not a loopback address and NBD is not encrypted" : strerror(-res),
-			  res == -EPERM ? "use 127.0.0.1, [::1] or a unix socket" :
-			  res == -EADDRINUSE ? "choose another address in the config, or stop who listens there" :
-					       "correct the address in the config");
+	return refuse_why(d, "nbd %s: %s; %s", address, strerror(-res), res == -EADDRINUSE ?
+			  "choose another address in the config, or stop who listens there" :
+			  "correct the address in the config");
 }
 
 static int listens_start(struct daemon *d)
@@ -514,6 +536,7 @@ static void stop_loop_done(void *context);
 static void stop_mount_done(void *context);
 static void stop_volume_closed(struct volume_call *call, int result);
 static void stop_links_done(void *context);
+static void stop_nbd_links_done(void *context);
 static void stop_control_done(void *context);
 
 static void stop_begin(struct daemon *d, const char *reason)
@@ -575,6 +598,16 @@ static void stop_links_done(void *context)
 {
 	struct daemon *d = context;
 
+	if (d->nbd_links)
+		links_stop(d->nbd_links, stop_nbd_links_done, d);
+	else
+		stop_nbd_links_done(d);
+}
+
+static void stop_nbd_links_done(void *context)
+{
+	struct daemon *d = context;
+
 	control_stop(d->control, d->close_result, d->call.why, stop_control_done, d);
 }
 
@@ -602,6 +635,8 @@ static void finish(struct daemon *d)
 		nbd_server_free(d->nbd);
 	if (d->volume)
 		volume_free(d->volume);
+	links_free(d->nbd_links);
+	certificates_free(d->certificates);
 	links_free(d->links);
 	identity_free(d->identity);
 	for (int i = 0; i < REPLICA_FILES; i++)
@@ -712,7 +747,8 @@ int main(int argc, char **argv)
 		return res - 1;
 	umask(077);
 	if (paths_of(&d->paths, d->root, d->name, d->why) < 0 ||
-	    config_read(&d->config, &d->paths, d->name, d->why) < 0) {
+	    config_read(&d->config, &d->paths, d->name, d->why) < 0 ||
+	    config_links_check(&d->config, d->why) < 0) {
 		refuse(d);
 		return d->exit_code;
 	}

@@ -202,12 +202,31 @@ static struct link *link_new(struct links *s)
 	return NULL;
 }
 
+/* The socket stays until the front end closes it, and what it does with it until then fails. */
+static void link_failed(struct link *l, int error)
+{
+	l->refused = error;
+	link_op_end(l->links, &l->user_recv, error);
+	link_op_end(l->links, &l->user_send, error);
+	link_move(l, LINK_FAILED);
+}
+
 struct link *link_find(struct links *s, int socket)
 {
 	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++)
 		if (l->state != LINK_FREE && l->socket == socket)
 			return l;
 	return NULL;
+}
+
+/* Without a word to it. */
+static void link_sent_away(struct link *l, int error, const char *why)
+{
+	link_refused(l, error, why);
+	if (l->secured)
+		link_failed(l, error);
+	else
+		link_shut(l);
 }
 
 /* ---- time ------------------------------------------------------------------------------------------ */
@@ -241,8 +260,9 @@ static void timer_came(struct io_op *op, int64_t result)
 		if (now < l->deadline_ns)
 			continue;
 		if (l->state != LINK_ENDING)
-			link_refused(l, -ETIMEDOUT, "after 5 s it has not proved who it is");
-		link_shut(l);
+			link_sent_away(l, -ETIMEDOUT, "after 5 s it has not proved who it is");
+		else
+			link_shut(l);
 	}
 	if (again)
 		timer_submit(s);
@@ -347,7 +367,9 @@ static void link_opened(struct link *l)
 {
 	struct links *s = l->links;
 
-	if (l->peer) {
+	if (l->secured) {
+		link_move(l, LINK_OPEN);
+	} else if (l->peer) {
 		s->why[l->peer - s->config.volume->peers][0] = '\0';
 		link_move(l, LINK_OPEN);
 		link_op_end(s, &l->user_dial, l->socket);
@@ -365,6 +387,10 @@ static void handshake_step(struct link *l)
 		link_opened(l);
 	} else if (result < 0) {
 		link_refused(l, result, l->error ? strerror(-l->error) : tls_why(l->tls));
+		if (l->secured) {
+			link_failed(l, result);
+			return;
+		}
 		link_move(l, LINK_ENDING);	/* the other side is to learn why */
 		link_deadline(l, LINK_ENDING_NS);
 	}
@@ -500,25 +526,50 @@ static void strangers_bound(struct links *s)
 	}
 	if (count < LINK_STRANGERS_MAX || !oldest)
 		return;
-	link_refused(oldest, -EBUSY, "too many others who have not proved who they are came after it");
-	link_shut(oldest);
+	link_sent_away(oldest, -EBUSY, "too many others who have not proved who they are came after it");
 }
 
-static void link_accepted(struct links *s, int socket)
+static struct link *link_begin(struct links *s, int socket)
 {
 	struct link *l;
 
 	strangers_bound(s);
 	l = link_new(s);
-	if (!l) {
-		s->inner->close(s->inner, socket);
-		return;
-	}
+	if (!l)
+		return NULL;
 	l->socket = socket;
 	if (s->config.address)
 		s->config.address(s->config.context, socket, l->address);
 	else
 		strcpy(l->address, "somewhere");
+	return l;
+}
+
+int links_secure(struct links *s, int socket)
+{
+	struct link *l = link_begin(s, socket);
+
+	if (!l)
+		return -ENOBUFS;
+	if (tls_new(&l->tls, s->tls, NULL) < 0) {
+		l->socket = -1;
+		return -ENOBUFS;
+	}
+	l->secured = true;
+	link_move(l, LINK_HANDSHAKE);
+	link_deadline(l, LINK_HANDSHAKE_NS);
+	link_step(l);
+	return 0;
+}
+
+static void link_accepted(struct links *s, int socket)
+{
+	struct link *l = link_begin(s, socket);
+
+	if (!l) {
+		s->inner->close(s->inner, socket);
+		return;
+	}
 	link_move(l, LINK_GREETING);
 	link_deadline(l, LINK_HANDSHAKE_NS);
 	l->recv = (struct io_op){ .kind = IO_RECV, .file = socket, .data = &l->first, .len = 1, .done = first_came };
@@ -568,6 +619,12 @@ uint64_t links_memory_bytes(const struct volume_config *volume)
 	       2ull * volume->peer_count * (TLS_MEMORY + OPENSSL_BYTES);
 }
 
+uint64_t links_server_memory_bytes(void)
+{
+	return sizeof(struct links) + (uint64_t)LINK_STRANGERS_MAX * (TLS_STRANGER_MEMORY + OPENSSL_BYTES) +
+	       (uint64_t)(LINKS_MAX - LINK_STRANGERS_MAX) * (TLS_SERVER_MEMORY + OPENSSL_BYTES);
+}
+
 static int context_make(struct links *s, char why[WHY_BYTES])
 {
 	const struct volume_config *volume = s->config.volume;
@@ -575,9 +632,16 @@ static int context_make(struct links *s, char why[WHY_BYTES])
 	unsigned count = 0;
 	int result;
 
+	if (s->config.server) {
+		result = tls_context_new_server(&s->tls, s->config.server);
+		if (result < 0)
+			snprintf(why, WHY_BYTES, "OpenSSL does not take server-cert.pem and its key for TLS 1.3; is "
+				 "the key too short?");
+		return result;
+	}
 	for (unsigned i = 0; i < volume->peer_count; i++) {
 		if (!volume->peers[i].pinned) {
-			s->all_pinned = false;
+			s->all_pinned &= !volume->insecure_loopback;
 			continue;
 		}
 		memcpy(pins[count].node, volume->peers[i].name, NAME_BYTES);

@@ -3,8 +3,13 @@
  * ever. Everything else goes to the inner io as it is.
  *
  * A dial to a node with a fingerprint is done when both ends have proved who they are. An accepted connection is handed
- * on when the other end has proved to be one of these nodes; or, as long as there is a peer without a fingerprint, when
- * it begins in the clear: then socket_node() says "", and the engine takes it for nobody who has one.
+ * on when the other end has proved to be one of these nodes; or, where the config has insecure-loopback and a peer
+ * without a fingerprint, when it begins in the clear: then socket_node() says "", and the engine takes it for nobody
+ * who has one.
+ *
+ * With a server's certificates it is the io of a front end instead: the front end listens, accepts and closes as ever,
+ * and what it says is to be encrypted (links_secure()) is from there on, when the client has proved that the authority
+ * knows it. Ops on that socket wait for this, and fail when it does not come about.
  *
  * Strangers: LINK_STRANGERS_MAX connections at a time may be on their way to a proof, each for LINK_HANDSHAKE_NS; one
  * more ends the oldest of them. What is refused is told to the operator, LINK_LINES lines in LINK_LINES_NS at most.
@@ -25,7 +30,8 @@ enum {
 
 struct links_config {
 	const struct volume_config *volume;	/* its name and peers; the caller's until links_free() */
-	const struct identity *identity;	/* the same */
+	const struct identity *identity;	/* the same; of a front end NULL */
+	const struct certificates *server;	/* NULL, or it is the io of a front end; the same */
 	/* Where the other end of an inner socket is, for people. May be NULL. */
 	void (*address)(void *context, int socket, char out[ADDRESS_BYTES]);
 	void *context;
@@ -38,10 +44,17 @@ bool links_needed(const struct volume_config *volume);
 /* All memory of its links at most, of which OpenSSL's own part is an estimate. */
 uint64_t links_memory_bytes(const struct volume_config *volume);
 
-/* *out is the caller's. -EINVAL two peers have the same fingerprint, -ENOMEM; @why is one sentence. */
+/* The same of a front end's. */
+uint64_t links_server_memory_bytes(void);
+
+/* *out is the caller's. -EINVAL two peers have the same fingerprint, or OpenSSL does not take the server's certificate;
+ * -ENOMEM; @why is one sentence. */
 MUST_CHECK int links_new(struct links **out, struct io *inner, const struct links_config *config,
 			 char why[WHY_BYTES]);
 struct io *links_io(struct links *links);
+/* Of a front end: @socket, accepted through this io, with no op in flight and nothing of the client's read beyond what
+ * was in the clear, is encrypted from here on; this end is the server. -ENOBUFS: too many are. */
+MUST_CHECK int links_secure(struct links *links, int socket);
 /* Ends all connections at once; done() runs later, when no op of the inner io is in flight any more. */
 void links_stop(struct links *links, void (*done)(void *context), void *context);
 /* After links_stop(), or before anything was dialed or accepted. */

@@ -29,12 +29,13 @@ static void clear_receive(struct link *l, struct io_op *op)
 
 static void link_submit(struct link *l, struct io_op *op)
 {
-	if (op->kind == IO_RECV) {
-		link_op_begin(&l->user_recv, op);
-	} else {
-		link_op_begin(&l->user_send, op);
+	struct io_op **at = op->kind == IO_RECV ? &l->user_recv : &l->user_send;
+
+	link_op_begin(at, op);
+	if (op->kind == IO_SEND)
 		l->taken = 0;
-	}
+	if (l->state == LINK_FAILED)
+		link_op_end(l->links, at, l->refused);
 	link_step(l);
 }
 
@@ -61,7 +62,7 @@ static void links_submit(struct io *io, struct io_op *op)
 	case IO_SEND:
 	case IO_RECV:
 		l = link_find(s, op->file);
-		if (l && l->state == LINK_OPEN) {
+		if (l && (l->state == LINK_OPEN || l->secured)) {
 			link_submit(l, op);
 			return;
 		}
@@ -108,7 +109,7 @@ static int links_listen(struct io *io, const char *address, int *socket)
 	struct links *s = links_of(io);
 	int result = s->inner->listen(s->inner, address, socket);
 
-	if (result == 0) {
+	if (result == 0 && !s->config.server) {
 		CHECK(s->listening < 0);
 		s->listening = *socket;
 	}
@@ -128,13 +129,13 @@ static void link_end(struct link *l)
 {
 	bool whole = (!l->user_send || l->taken == l->user_send->len) && !l->cut && !l->error;
 
-	if (l->state != LINK_OPEN || !whole) {
+	if ((l->state != LINK_OPEN && l->state != LINK_FAILED) || !whole) {
 		link_shut(l);
 		return;
 	}
 	link_op_end(l->links, &l->user_recv, -ECANCELED);
 	link_op_end(l->links, &l->user_send, -ECANCELED);
-	tls_end(l->tls);
+	tls_end(l->tls);		/* of FAILED: what it has to say is there already */
 	link_move(l, LINK_ENDING);
 	link_deadline(l, LINK_ENDING_NS);
 	link_step(l);

@@ -17,13 +17,14 @@ enum { LINKS_MAX = LINK_STRANGERS_MAX + 4 * PEERS_MAX };
 #define LINK_ENDING_NS 1000000000ull		/* for the last bytes to leave */
 
 #define LINK_STATES(X) \
-	X(FREE,		TO(DIALING) | TO(GREETING)) \
+	X(FREE,		TO(DIALING) | TO(GREETING) | TO(HANDSHAKE)) \
 	X(DIALING,	TO(HANDSHAKE) | TO(SHUT)) \
 	X(GREETING,	TO(HANDSHAKE) | TO(READY) | TO(SHUT))	/* accepted; its first byte is awaited */ \
-	X(HANDSHAKE,	TO(READY) | TO(OPEN) | TO(ENDING) | TO(SHUT)) \
+	X(HANDSHAKE,	TO(READY) | TO(OPEN) | TO(FAILED) | TO(ENDING) | TO(SHUT)) \
 	X(READY,	TO(OPEN) | TO(CLEAR) | TO(SHUT))	/* waits for an accept */ \
 	X(OPEN,		TO(ENDING) | TO(SHUT)) \
 	X(CLEAR,	TO(FREE) | TO(SHUT))			/* until its first byte is received */ \
+	X(FAILED,	TO(ENDING) | TO(SHUT))			/* a front end's, who is yet to close it */ \
 	X(ENDING,	TO(SHUT))				/* what is sealed leaves, an alert too */ \
 	X(SHUT,		TO(FREE))				/* until its ops are over */
 
@@ -37,6 +38,7 @@ struct link {
 	struct links *links;
 	enum link_state state;
 	const struct volume_peer_config *peer;	/* whom it dials; NULL: accepted */
+	bool secured;			/* by links_secure(): the socket is a front end's from the beginning */
 	int socket;			/* the inner one; -1 = none */
 	struct tls *tls;
 	struct io_op dial, recv, send;	/* of the inner io */
@@ -44,6 +46,7 @@ struct link {
 	uint64_t taken;			/* bytes of user_send */
 	bool cut;			/* a send of the engine's was given up in its middle */
 	int error;			/* what the wire failed with */
+	int refused;			/* of FAILED: why */
 	uint8_t first;			/* the first byte of an accepted one */
 	uint64_t deadline_ns, born;
 	char address[ADDRESS_BYTES];

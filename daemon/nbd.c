@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "config_text.h"
 #include "nbd_private.h"
 #include "say.h"
 
@@ -183,7 +184,7 @@ static void server_tick_arm(struct nbd_server *s)
 		s->io->submit(s->io, &s->tick);
 }
 
-static void connection_open(struct nbd_server *s, int socket)
+static void connection_open(struct nbd_server *s, int socket, bool tls_required)
 {
 	struct nbd_connection *c = NULL;
 
@@ -204,7 +205,8 @@ static void connection_open(struct nbd_server *s, int socket)
 	c->in_start = c->in_end = c->out_len = 0;
 	c->skip = 0;
 	c->option_count = 0;
-	c->is_turn = c->no_zeroes = c->structured = c->allocation = false;
+	c->is_turn = c->no_zeroes = c->structured = c->allocation = c->tls = false;
+	c->tls_required = tls_required;
 	c->read_only = true;
 	c->deadline_ns = s->io->now_ns(s->io) + NBD_HANDSHAKE_NS;
 	nbd_connection_move(c, NBD_FLAGS);
@@ -364,32 +366,24 @@ static void listener_accepted(struct io_op *op, int64_t result)
 		server_tick_arm(s);
 		return;
 	}
-	connection_open(s, (int)result);
+	connection_open(s, (int)result, l->tls_required);
 	s->io->submit(s->io, &l->accept);
 }
 
-/* NBD without TLS has no passwords: who can reach the socket can write the volume. */
-static int address_check(const char *address)
+void nbd_server_offer_tls(struct nbd_server *s, int (*secure)(void *context, int socket), void *context)
 {
-	const char *host_end = strrchr(address, ':');
-
-	if (strlen(address) >= ADDRESS_BYTES)
-		return -EINVAL;
-	if (strncmp(address, "unix:", 5) == 0)
-		return address[5] ? 0 : -EINVAL;
-	if (!host_end)
-		return -EINVAL;
-	if (strncmp(address, "[::1]:", 6) == 0)
-		return 0;
-	if (strncmp(address, "127.", 4) == 0 && strspn(address, "0123456789.") == (size_t)(host_end - address))
-		return 0;
-	return -EPERM;
+	CHECK(s->listener_count == 0);
+	s->secure = secure;
+	s->secure_context = context;
 }
 
 int nbd_server_listen(struct nbd_server *s, const char *address)
 {
 	struct nbd_listener *l = &s->listeners[s->listener_count];
-	int error = address_check(address);
+	char why[WHY_BYTES];
+	bool local = address_is_local(address);
+	/* NBD without TLS has no passwords: who can reach the socket can write the volume. */
+	int error = address_check(address, why) < 0 ? -EINVAL : local || s->secure ? 0 : -EPERM;
 
 	CHECK(s->listener_count < NBD_LISTENERS_MAX && !s->stopping);
 	if (!error)
@@ -398,10 +392,12 @@ int nbd_server_listen(struct nbd_server *s, const char *address)
 		return error;
 	s->listener_count++;
 	l->server = s;
+	l->tls_required = !local;
 	strcpy(l->address, address);
 	l->accept = (struct io_op){ .kind = IO_ACCEPT, .file = l->socket, .done = listener_accepted };
 	s->io->submit(s->io, &l->accept);
-	say(s->io, IO_INFO, "volume=%s nbd listens at %s", s->name, address);
+	say(s->io, IO_INFO, "volume=%s nbd listens at %s%s", s->name, address,
+	    local ? "" : ", with TLS only");
 	return 0;
 }
 

@@ -60,7 +60,8 @@ void nbd_buffers_put(struct nbd_buffers *buffers, uint8_t *memory);
 #define NBD_STATES(X)                                                                                       \
 	X(FREE,         NULL,             TO(FLAGS))                                                        \
 	X(FLAGS,        nbd_step_flags,   TO(OPTION) | TO(GONE))          /* the client's flags */          \
-	X(OPTION,       nbd_step_option,  TO(OPTION_SKIP) | TO(REQUEST) | TO(LEAVING) | TO(GONE))           \
+	X(OPTION,       nbd_step_option,  TO(OPTION_SKIP) | TO(SECURING) | TO(REQUEST) | TO(LEAVING) | TO(GONE)) \
+	X(SECURING,     nbd_step_securing, TO(OPTION) | TO(GONE))         /* the last answer in the clear */ \
 	X(OPTION_SKIP,  nbd_step_option_skip, TO(OPTION) | TO(GONE))      /* the rest of a refused option */ \
 	X(REQUEST,      nbd_step_request, TO(PAYLOAD) | TO(PAYLOAD_SKIP) | TO(STARVED) | TO(LEAVING) | TO(GONE)) \
 	X(PAYLOAD,      nbd_step_payload, TO(REQUEST) | TO(GONE))         /* the rest of a write */         \
@@ -125,6 +126,7 @@ struct nbd_connection {
 
 	unsigned option_count;
 	bool no_zeroes, structured, allocation, read_only;	/* as negotiated */
+	bool tls, tls_required;		/* it is encrypted; nothing is served before it is */
 	uint64_t deadline_ns;		/* of handshake and leaving; 0 = none */
 	uint64_t moved_ns;		/* when bytes last moved, or began to be awaited */
 	struct nbd_request requests[NBD_REQUESTS_MAX];
@@ -134,6 +136,7 @@ struct nbd_listener {
 	struct nbd_server *server;
 	int socket;
 	struct io_op accept;
+	bool tls_required;
 	char address[ADDRESS_BYTES];
 };
 
@@ -153,6 +156,8 @@ struct nbd_server {
 	struct list starved;		/* connections, first come first served */
 	struct io_op tick, soon;
 	bool stopping, stopped;
+	int (*secure)(void *context, int socket);	/* NULL: there is no TLS */
+	void *secure_context;
 	void (*stop_done)(void *context);
 	void *stop_context;
 };
@@ -181,6 +186,7 @@ void nbd_greet(struct nbd_connection *c);
 enum nbd_step nbd_step_flags(struct nbd_connection *c);
 enum nbd_step nbd_step_option(struct nbd_connection *c);
 enum nbd_step nbd_step_option_skip(struct nbd_connection *c);
+enum nbd_step nbd_step_securing(struct nbd_connection *c);
 
 /* nbd_transmission.c */
 void nbd_transmission_init(struct nbd_connection *c);

@@ -14,6 +14,7 @@
 
 #include "auto.h"
 #include "bytes.h"
+#include "certificates.h"
 #include "tls.h"
 
 enum {
@@ -21,6 +22,7 @@ enum {
 	RECORD_ROOM = RECORD_PLAIN_MAX + 512,	/* sealed, with a KeyUpdate before it and an alert behind it */
 	STRANGER_OUT_BYTES = 32 << 10,
 	CERTIFICATES_MAX = 4096,		/* bytes of certificates that a stranger may send */
+	SERVER_CERTIFICATES_MAX = 12 << 10,	/* and a client, whose authority may use RSA and have others between */
 };
 static const unsigned char protocol[] = "\x0aholdfast/1";	/* ALPN */
 enum { PROTOCOL_BYTES = sizeof protocol - 1 };
@@ -30,6 +32,8 @@ struct tls_context {
 	SSL_CTX *ssl;
 	BIO_METHOD *method;
 	uint64_t key_bytes;
+	uint32_t out_bytes, in_bytes;	/* of an open link's buffers */
+	bool server;			/* of a front end: any client of the authority */
 	unsigned pin_count;
 	struct tls_pin pins[PEERS_MAX];
 };
@@ -160,13 +164,40 @@ static bool certificate_known(struct tls *t, const X509 *certificate)
 	return !t->failed;
 }
 
+/* Whatever it calls itself, as far as it can be shown. */
+static void client_name(struct tls *t, X509 *certificate)
+{
+	int len = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, t->node, NAME_BYTES);
+
+	if (len <= 0)
+		strcpy(t->node, "?");
+	for (char *at = t->node; *at; at++)
+		if (*at < ' ' || *at > '~')
+			*at = '?';
+}
+
+/* As OpenSSL does it: the chain up to our authority, its dates and what it is for. */
+static int client_verify(struct tls *t, X509_STORE_CTX *store)
+{
+	if (X509_verify_cert(store) == 1) {
+		client_name(t, X509_STORE_CTX_get0_cert(store));
+		return 1;
+	}
+	fail(t, -EKEYREJECTED, "its certificate is refused: %s",
+	     X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
+	return 0;
+}
+
 /* In place of all that OpenSSL would check of a chain. */
 static int verify(X509_STORE_CTX *store, void *context)
 {
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct tls *t = SSL_get_app_data(ssl);
 
 	(void)context;
-	if (certificate_known(SSL_get_app_data(ssl), X509_STORE_CTX_get0_cert(store))) {
+	if (t->context->server)
+		return client_verify(t, store);
+	if (certificate_known(t, X509_STORE_CTX_get0_cert(store))) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
@@ -190,7 +221,8 @@ static int protocol_select(SSL *ssl, const unsigned char **out, unsigned char *o
 
 /* ---- context and session --------------------------------------------------------------------------- */
 
-static bool ssl_configure(SSL_CTX *ssl, const struct identity *identity)
+/* What holds for each of our ends. */
+static bool ssl_configure(SSL_CTX *ssl)
 {
 	SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_clear_options(ssl, SSL_OP_ENABLE_MIDDLEBOX_COMPAT | SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -198,17 +230,63 @@ static bool ssl_configure(SSL_CTX *ssl, const struct identity *identity)
 	SSL_CTX_set_max_cert_list(ssl, CERTIFICATES_MAX);
 	SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT | SSL_VERIFY_CLIENT_ONCE, NULL);
 	SSL_CTX_set_cert_verify_callback(ssl, verify, NULL);
-	SSL_CTX_set_alpn_select_cb(ssl, protocol_select, NULL);
 	SSL_CTX_set_quiet_shutdown(ssl, 0);
 	return SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) &&
 	       SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) &&
 	       SSL_CTX_set_num_tickets(ssl, 0) && SSL_CTX_set_max_early_data(ssl, 0) &&
 	       SSL_CTX_set_ciphersuites(ssl, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
-					     "TLS_CHACHA20_POLY1305_SHA256") &&
-	       SSL_CTX_set1_groups_list(ssl, "X25519") && SSL_CTX_set1_sigalgs_list(ssl, "ed25519") &&
+					     "TLS_CHACHA20_POLY1305_SHA256");
+}
+
+static bool ssl_configure_node(SSL_CTX *ssl, const struct identity *identity)
+{
+	SSL_CTX_set_alpn_select_cb(ssl, protocol_select, NULL);
+	return SSL_CTX_set1_groups_list(ssl, "X25519") && SSL_CTX_set1_sigalgs_list(ssl, "ed25519") &&
 	       SSL_CTX_set_alpn_protos(ssl, protocol, PROTOCOL_BYTES) == 0 &&
 	       SSL_CTX_use_certificate(ssl, identity_certificate(identity)) == 1 &&
 	       SSL_CTX_use_PrivateKey(ssl, identity_key(identity)) == 1;
+}
+
+static bool ssl_configure_server(SSL_CTX *ssl, const struct certificates *certificates)
+{
+	bool done = SSL_CTX_use_certificate(ssl, certificates->chain[0]) == 1 &&
+		    SSL_CTX_use_PrivateKey(ssl, certificates->key) == 1;
+
+	for (unsigned i = 1; i < certificates->chain_count; i++)
+		done = done && SSL_CTX_add1_chain_cert(ssl, certificates->chain[i]) == 1;
+	SSL_CTX_set1_cert_store(ssl, certificates->authority);
+	SSL_CTX_set_max_cert_list(ssl, SERVER_CERTIFICATES_MAX);
+	return done;
+}
+
+static bool context_init(struct tls_context *c)
+{
+	c->key_bytes = TLS_KEY_BYTES;
+	c->out_bytes = TLS_OUT_BYTES;
+	c->in_bytes = TLS_IN_BYTES;
+	c->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "holdfast wire");
+	c->ssl = SSL_CTX_new(TLS_method());
+	return c->method && c->ssl && BIO_meth_set_read(c->method, wire_read) &&
+	       BIO_meth_set_write(c->method, wire_write) && BIO_meth_set_ctrl(c->method, wire_control) &&
+	       ssl_configure(c->ssl);
+}
+
+int tls_context_new_server(struct tls_context **out, const struct certificates *certificates)
+{
+	struct tls_context *c = calloc(1, sizeof *c);
+	int result = -ENOMEM;
+
+	if (c && context_init(c)) {
+		c->server = true;
+		c->out_bytes = c->in_bytes = TLS_SERVER_BYTES;
+		result = ssl_configure_server(c->ssl, certificates) ? 0 : -EINVAL;
+	}
+	ERR_clear_error();
+	if (result < 0)
+		tls_context_free(c);
+	else
+		*out = c;
+	return result;
 }
 
 int tls_context_new(struct tls_context **out, const struct identity *identity, const struct tls_pin *pins,
@@ -226,12 +304,7 @@ int tls_context_new(struct tls_context **out, const struct identity *identity, c
 		}
 		c->pins[c->pin_count++] = pins[i];
 	}
-	c->key_bytes = TLS_KEY_BYTES;
-	c->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "holdfast wire");
-	c->ssl = SSL_CTX_new(TLS_method());
-	if (!c->method || !c->ssl || !BIO_meth_set_read(c->method, wire_read) ||
-	    !BIO_meth_set_write(c->method, wire_write) || !BIO_meth_set_ctrl(c->method, wire_control) ||
-	    !ssl_configure(c->ssl, identity)) {
+	if (!context_init(c) || !ssl_configure_node(c->ssl, identity)) {
 		tls_context_free(c);
 		return -ENOMEM;
 	}
@@ -319,7 +392,7 @@ void *tls_wire_room(struct tls *t, size_t *room)
 	*room = 0;
 	if (t->in_at == t->in_len) {
 		if (t->open)
-			buffer_make(&t->in, &t->in_bytes, TLS_IN_BYTES);
+			buffer_make(&t->in, &t->in_bytes, t->context->in_bytes);
 		*room = t->in_bytes;
 	}
 	return t->in;
@@ -408,10 +481,10 @@ static int handshaken(struct tls *t)
 	unsigned len;
 
 	SSL_get0_alpn_selected(t->ssl, &name, &len);
-	/* Our own certificate_known() has been asked, whatever OpenSSL made of the answer. */
-	if (!t->node[0] || t->failed)
+	/* Our own verify() has been asked, whatever OpenSSL made of the answer. */
+	if (!t->node[0] || t->failed || SSL_get_verify_result(t->ssl) != X509_V_OK || SSL_session_reused(t->ssl))
 		return fail(t, -EKEYREJECTED, "it has not proved who it is");
-	if (len != PROTOCOL_BYTES - 1 || memcmp(name, protocol + 1, len) != 0 || SSL_session_reused(t->ssl))
+	if (!t->context->server && (len != PROTOCOL_BYTES - 1 || memcmp(name, protocol + 1, len) != 0))
 		return fail(t, -EPROTO, "it does not speak our protocol (ALPN %s)", protocol + 1);
 	t->handshaken = true;
 	return 0;
@@ -421,8 +494,10 @@ static int handshaken(struct tls *t)
 static int welcome_pass(struct tls *t)
 {
 	uint8_t byte;
-	int result = t->expected[0] ? SSL_read(t->ssl, &byte, 1) : SSL_write(t->ssl, &welcome, 1);
+	int result = 1;
 
+	if (!t->context->server)
+		result = t->expected[0] ? SSL_read(t->ssl, &byte, 1) : SSL_write(t->ssl, &welcome, 1);
 	if (result <= 0)
 		return SSL_get_error(t->ssl, result) == SSL_ERROR_WANT_READ ? 0 : fail_ssl(t, result);
 	if (t->expected[0] && byte != welcome)
@@ -479,7 +554,7 @@ ssize_t tls_send(struct tls *t, const void *data, size_t len)
 		return t->error;
 	ERR_clear_error();
 	if (t->out_len == 0)
-		buffer_make(&t->out[t->filling], &t->out_bytes[t->filling], TLS_OUT_BYTES);
+		buffer_make(&t->out[t->filling], &t->out_bytes[t->filling], t->context->out_bytes);
 	while (taken < len && t->out_bytes[t->filling] - t->out_len >= RECORD_ROOM) {
 		int piece = (int)min_u64(len - taken, RECORD_PLAIN_MAX), result;
 

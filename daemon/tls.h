@@ -12,8 +12,11 @@
  * The dialer expects one certain node. The listener's first byte says that it has accepted the dialer, so whoever is
  * refused knows it when the handshake ends, and not from a link that breaks later.
  *
+ * A front end's server (tls_context_new_server) is the listening end for clients that are nobody in particular: it lets
+ * in who has a certificate of its authority that is good today, and there is no protocol's name and no first byte.
+ *
  * Memory: until the other side has proved who it is, TLS_STRANGER_MEMORY and some 50 KiB that OpenSSL takes, and of
- * what it sends TLS_STRANGER_BYTES are read and no more; then TLS_MEMORY.
+ * what it sends TLS_STRANGER_BYTES are read and no more; then TLS_MEMORY, or TLS_SERVER_MEMORY.
  */
 #ifndef HOLDFAST_TLS_H
 #define HOLDFAST_TLS_H
@@ -30,6 +33,8 @@ enum {
 	TLS_OUT_BYTES = 256 << 10,	/* one of two buffers: one is filled while the other is on its way */
 	TLS_IN_BYTES = 256 << 10,
 	TLS_MEMORY = 2 * TLS_OUT_BYTES + TLS_IN_BYTES,
+	TLS_SERVER_BYTES = 128 << 10,	/* each of the three of a front end's link */
+	TLS_SERVER_MEMORY = 3 * TLS_SERVER_BYTES,
 	TLS_STRANGER_BYTES = 16 << 10,	/* a whole handshake of ours has less than 2 KiB each way */
 	TLS_STRANGER_MEMORY = TLS_STRANGER_BYTES + 2 * (32 << 10),
 	TLS_FIRST_BYTE = 0x16,		/* of a client that speaks TLS; what is in the clear begins otherwise */
@@ -45,6 +50,9 @@ struct tls_pin { char node[NAME_BYTES]; uint8_t fingerprint[FINGERPRINT_BYTES]; 
 struct tls_context;
 MUST_CHECK int tls_context_new(struct tls_context **out, const struct identity *identity, const struct tls_pin *pins,
 			       unsigned pin_count);
+struct certificates;
+/* @certificates are the caller's, until tls_context_free(). -EINVAL OpenSSL does not take the certificate; -ENOMEM. */
+MUST_CHECK int tls_context_new_server(struct tls_context **out, const struct certificates *certificates);
 void tls_context_free(struct tls_context *context);
 /* For tests: how much goes under one key. */
 void tls_context_set_key_bytes(struct tls_context *context, uint64_t bytes);
@@ -79,7 +87,7 @@ MUST_CHECK ssize_t tls_receive(struct tls *t, void *out, size_t room);
 /* Says that no more will be sent. */
 void tls_end(struct tls *t);
 
-/* The node whose key was proved; "" before. */
+/* The node whose key was proved, or what the certificate of a client calls it; "" before. */
 const char *tls_node(const struct tls *t);
 const char *tls_why(const struct tls *t);
 /* How often our sending key was replaced. */

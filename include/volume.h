@@ -54,6 +54,8 @@ struct volume_config {
 	bool resync_checksum;		/* as source of a resync: send hashes first, and only blocks that differ */
 	uint64_t resync_rate;		/* as source of a resync: bytes per second at most, per peer; 0 = no cap */
 	enum split_policy split_policy;
+	bool insecure_loopback;		/* peers without a fingerprint are met in the clear, when they say so too. The
+					 * caller has seen to it that nobody else can reach these links */
 	bool filesystem;		/* volume_blocks() is wanted: 3 MiB of `memory` */
 	int store, journal, meta;	/* file ids of the io, open and locked; the caller closes them after free */
 	int bitmap, undo[UNDO_SLOTS];

@@ -59,7 +59,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void side_start(unsigned at, bool other_unpinned)
+/* Another peer, that has no fingerprint, of the listening side. */
+enum other { NOBODY, IN_THE_CLEAR, NOT_ALLOWED };
+
+static void side_start(unsigned at, enum other other)
 {
 	struct side *s = &sides[at];
 	struct links_config config = { .volume = &s->volume, .identity = identities[at] };
@@ -68,8 +71,10 @@ static void side_start(unsigned at, bool other_unpinned)
 	memset(s, 0, sizeof *s);
 	s->machine = world_machine(world, at ? "b" : "a");
 	s->socket = s->listening = -1;
-	s->volume = (struct volume_config){ .name = "v", .peer_count = 1 + other_unpinned, .peers = {
-		{ .name = "", .pinned = true }, { .name = "plain", .address = "plain:1" } } };
+	s->volume = (struct volume_config){
+		.name = "v", .peer_count = other == NOBODY ? 1 : 2, .insecure_loopback = other == IN_THE_CLEAR,
+		.peers = { { .name = "", .pinned = true }, { .name = "plain", .address = "plain:1" } },
+	};
 	strcpy(s->volume.peers[0].name, at ? "a" : "b");
 	strcpy(s->volume.peers[0].address, at ? "a:1" : "b:1");
 	identity_fingerprint(identities[!at], s->volume.peers[0].fingerprint);
@@ -79,11 +84,11 @@ static void side_start(unsigned at, bool other_unpinned)
 		assert_int_equal(s->io->listen(s->io, "b:1", &s->listening), 0);
 }
 
-static void start(uint64_t seed, bool other_unpinned)
+static void start(uint64_t seed, enum other other)
 {
 	world = world_new(seed);
-	side_start(0, false);
-	side_start(1, other_unpinned);
+	side_start(0, NOBODY);
+	side_start(1, other);
 	stopped[0] = stopped[1] = false;
 }
 
@@ -238,7 +243,7 @@ static void links_pass_both_streams_whole_and_say_who_is_there(void **state)
 
 	(void)state;
 	for (unsigned i = 0, count = test_seed_count(5); i < count; i++) {
-		start(first + i, false);
+		start(first + i, NOBODY);
 		connect_sides();
 		assert_string_equal(sides[0].io->socket_node(sides[0].io, sides[0].socket), "b");
 		assert_string_equal(sides[1].io->socket_node(sides[1].io, sides[1].socket), "a");
@@ -265,7 +270,7 @@ static void links_that_break_are_an_error_on_both_sides_and_no_byte_is_wrong(voi
 
 	(void)state;
 	for (unsigned i = 0, count = test_seed_count(10); i < count; i++) {
-		start(first + i, false);
+		start(first + i, NOBODY);
 		connect_sides();
 		streams_start(64 << 20);
 		world_run_for(world, world_random_below(world, 60 * MILLISECONDS));
@@ -294,7 +299,7 @@ static void links_end_in_every_state_when_they_are_stopped_closed_or_cancelled(v
 
 	(void)state;
 	for (unsigned i = 0, count = test_seed_count(150); i < count; i++) {
-		start(first + i, false);
+		start(first + i, NOBODY);
 		call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
 		call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
 		world_run_for(world, world_random_below(world, 4 * MILLISECONDS));
@@ -368,7 +373,7 @@ static void links_of_idle_strangers_do_not_keep_a_peer_out(void **state)
 	struct io *io;
 
 	(void)state;
-	start(test_seed_first(1), false);
+	start(test_seed_first(1), NOBODY);
 	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
 	io = crowd_dial(CROWD);
 	say_plain(io, (int)crowd[CROWD - 1].result, "\x16\x03\x01");
@@ -385,18 +390,20 @@ static void links_of_idle_strangers_do_not_keep_a_peer_out(void **state)
 	stop();
 }
 
-static void links_take_nothing_in_the_clear_when_every_peer_has_a_fingerprint(void **state)
+static void links_take_nothing_in_the_clear_unless_the_config_allows_it(void **state)
 {
 	struct io *io;
 
 	(void)state;
-	start(test_seed_first(1), false);
-	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
-	io = crowd_dial(1);
-	say_plain(io, (int)crowd[0].result, "HLFN");
-	assert_true(hear_plain(io, (int)crowd[0].result) <= 0);
-	assert_false(sides[1].accept.done);
-	stop();
+	for (unsigned i = 0; i < 2; i++) {
+		start(test_seed_first(1), i ? NOT_ALLOWED : NOBODY);
+		call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+		io = crowd_dial(1);
+		say_plain(io, (int)crowd[0].result, "HLFN");
+		assert_true(hear_plain(io, (int)crowd[0].result) <= 0);
+		assert_false(sides[1].accept.done);
+		stop();
+	}
 }
 
 static void links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fingerprint(void **state)
@@ -405,7 +412,7 @@ static void links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fing
 	struct io *io;
 
 	(void)state;
-	start(test_seed_first(1), true);
+	start(test_seed_first(1), IN_THE_CLEAR);
 	call_start(b, &b->accept, IO_ACCEPT, b->listening, NULL, 0);
 	io = crowd_dial(1);
 	say_plain(io, (int)crowd[0].result, "HLFN");
@@ -434,7 +441,7 @@ static void links_dial_gives_up_on_who_says_nothing_and_says_so(void **state)
 	int listening;
 
 	(void)state;
-	start(test_seed_first(1), false);
+	start(test_seed_first(1), NOBODY);
 	sides[1].io->close(sides[1].io, sides[1].listening);
 	sides[1].listening = -1;
 	mute = sides[1].machine;
@@ -450,7 +457,7 @@ static void links_dial_gives_up_on_who_says_nothing_and_says_so(void **state)
 static void links_dial_to_nobody_fails_as_any_dial_does(void **state)
 {
 	(void)state;
-	start(test_seed_first(1), false);
+	start(test_seed_first(1), NOBODY);
 	sides[1].io->close(sides[1].io, sides[1].listening);
 	sides[1].listening = -1;
 	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
@@ -465,7 +472,7 @@ static void links_refuse_a_wrong_key_on_both_sides(void **state)
 	char why[WHY_BYTES];
 
 	(void)state;
-	start(test_seed_first(1), false);
+	start(test_seed_first(1), NOBODY);
 	links_free(sides[0].links);
 	sides[0].volume.peers[0].fingerprint[3] ^= 1;
 	assert_int_equal(links_new(&sides[0].links, machine_io(sides[0].machine), &config, why), 0);
@@ -485,7 +492,7 @@ static const struct CMUnitTest tests[] = {
 	FACT(links_that_break_are_an_error_on_both_sides_and_no_byte_is_wrong),
 	FACT(links_end_in_every_state_when_they_are_stopped_closed_or_cancelled),
 	FACT(links_of_idle_strangers_do_not_keep_a_peer_out),
-	FACT(links_take_nothing_in_the_clear_when_every_peer_has_a_fingerprint),
+	FACT(links_take_nothing_in_the_clear_unless_the_config_allows_it),
 	FACT(links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fingerprint),
 	FACT(links_dial_gives_up_on_who_says_nothing_and_says_so),
 	FACT(links_dial_to_nobody_fails_as_any_dial_does),

@@ -108,14 +108,30 @@ static int64_t stranger_call(struct cluster *c, struct stranger *s, struct io_op
 	return s->result;
 }
 
-/* What a sends to b, word for word, from somewhere else. */
+/* What a sends to b, but for @flags, from somewhere else; a socket. */
+static int hello_say(struct cluster *c, struct stranger *s, uint32_t without_flags)
+{
+	struct frame_header *header = (void *)s->bytes;
+	struct frame_hello *hello = (void *)(header + 1);
+	int socket;
+
+	peer_hello_fill(peer_of(c, 0, 1), hello, (struct epoch_entry *)(void *)(hello + 1));
+	hello->flags = to_le32(from_le32(hello->flags) & ~without_flags);
+	frame_seal(header, FRAME_HELLO, (uint32_t)(sizeof *hello + from_le32(hello->epoch_count) *
+						   sizeof(struct epoch_entry)));
+	socket = (int)stranger_call(c, s, (struct io_op){ .kind = IO_DIAL, .address = "b:1" });
+	assert_true(socket >= 0);
+	stranger_call(c, s, (struct io_op){ .kind = IO_SEND, .file = socket, .data = s->bytes,
+					    .len = sizeof *header + from_le32(header->length) });
+	return socket;
+}
+
+/* Word for word. */
 static void hello_without_the_key_does_not_touch_the_connection_of_its_node(void **state)
 {
 	struct cluster_options o = options_of(2, MODE_A);
 	static struct stranger s;
 	struct cluster *c = start(&o);
-	struct frame_header *header = (void *)s.bytes;
-	struct frame_hello *hello = (void *)(header + 1);
 	int socket, old;
 
 	(void)state;
@@ -124,17 +140,55 @@ static void hello_without_the_key_does_not_touch_the_connection_of_its_node(void
 	keys_are(c, "a", "b");
 	assert_true(meet_again(c));
 	old = peer_of(c, 1, 0)->socket;
-	peer_hello_fill(peer_of(c, 0, 1), hello, (struct epoch_entry *)(void *)(hello + 1));
-	frame_seal(header, FRAME_HELLO, (uint32_t)(sizeof *hello + from_le32(hello->epoch_count) *
-						   sizeof(struct epoch_entry)));
-	socket = (int)stranger_call(c, &s, (struct io_op){ .kind = IO_DIAL, .address = "b:1" });
-	assert_true(socket >= 0);
-	stranger_call(c, &s, (struct io_op){ .kind = IO_SEND, .file = socket, .data = s.bytes,
-					     .len = sizeof *header + from_le32(header->length) });
+	socket = hello_say(c, &s, 0);
 	assert_true(stranger_call(c, &s, (struct io_op){ .kind = IO_RECV, .file = socket, .data = s.bytes,
 							 .len = 100 }) <= 0);
 	assert_int_equal(peer_of(c, 1, 0)->socket, old);
 	assert_true(peer_connected(peer_of(c, 1, 0)));
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static void link_in_the_clear_needs_both_configs_to_allow_it(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_A);
+	struct cluster *c = start(&o);
+
+	(void)state;
+	for (unsigned node = 0; node < 2; node++) {
+		cluster_volume(c, node)->config.insecure_loopback = false;
+		assert_false(meet_again(c));
+		assert_non_null(strstr(peer_of(c, 0, 1)->why, node ? "" : "does not allow that for node b"));
+		keys_are(c, "a", "b");			/* it is of no account where the link is encrypted */
+		assert_true(meet_again(c));
+		keys_are(c, "", "");
+		cluster_volume(c, node)->config.insecure_loopback = true;
+		assert_true(meet_again(c));
+	}
+	cluster_converge(c);
+	cluster_free(c);
+}
+
+static bool why_has(struct cluster *c, const char *text)
+{
+	for (unsigned steps = 0; steps < 20000 && !strstr(peer_of(c, 1, 0)->why, text); steps++)
+		cluster_step(c);
+	return strstr(peer_of(c, 1, 0)->why, text);
+}
+
+static void hello_that_does_not_say_that_the_clear_is_allowed_is_refused(void **state)
+{
+	struct cluster_options o = options_of(2, MODE_A);
+	static struct stranger s;
+	struct cluster *c = start(&o);
+
+	(void)state;
+	hello_say(c, &s, 0);
+	world_isolate(cluster_world(c), cluster_machine(c, 0), true);
+	hello_say(c, &s, HELLO_CLEAR);
+	assert_true(why_has(c, "and its config does not allow that"));
+	assert_int_equal(peer_of(c, 1, 0)->state, PEER_REFUSED);
+	world_heal(cluster_world(c));
 	cluster_converge(c);
 	cluster_free(c);
 }
@@ -144,5 +198,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(peer_in_the_clear_or_with_anothers_key_is_refused_by_who_has_its_fingerprint),
 	cmocka_unit_test(dial_that_is_refused_says_why_in_the_status),
 	cmocka_unit_test(hello_without_the_key_does_not_touch_the_connection_of_its_node),
+	cmocka_unit_test(link_in_the_clear_needs_both_configs_to_allow_it),
+	cmocka_unit_test(hello_that_does_not_say_that_the_clear_is_allowed_is_refused),
 };
 TEST_GROUP(peer_identity, tests)

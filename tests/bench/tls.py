@@ -25,15 +25,6 @@ SAMPLE = float(os.environ.get("BENCH_SAMPLE", 0.6))
 ROWS = [("write", 1), ("write", 32), ("write+fua", 1), ("stream", 1), ("stream", 4)]
 
 
-def pin(setup):
-    for node in setup.nodes:
-        text = bench.run(bench.HOLDFAST, "--root", node.root, "identity", "bench")
-        fingerprint = next(word for word in text.split() if word.startswith("sha256:"))
-        for other in setup.nodes:
-            if other is not node:
-                bench.run(bench.HOLDFAST, "--root", other.root, "peer", "bench", "fingerprint", node.name, fingerprint)
-
-
 def measure(clear, tls, rows):
     for number in range(ROUNDS):
         for load, depth in ROWS:
@@ -53,12 +44,10 @@ def middle(values, form):
 
 def main():
     folder = tempfile.mkdtemp(prefix="bench.", dir=os.environ.get("BENCH_DIR", f"{TOP}/build"))
-    clear, tls, rows = bench.Setup("C", folder, "C"), bench.Setup("T", folder, "C"), {}
+    clear, tls, rows = bench.Setup("C", folder, "C", clear=True), bench.Setup("T", folder, "C"), {}
     try:
         for setup in clear, tls:
             setup.create()
-            if setup is tls:
-                pin(setup)
             setup.start()
             setup.settle()
             encrypted = setup.nodes[0].status()["peers"][0]["encrypted"]

@@ -203,6 +203,29 @@ nodes_create()
 		hf "$node" create $V --size "$size" --node "$node" --uuid "$uuid" --listen "$(address_of "$node"):7701" \
 			"${peers[@]}" --memory 160M --journal-size "${journal_size:-64M}" "$@" >/dev/null
 	done
+	nodes_pin
+}
+
+fingerprint_of()
+{
+	hf "$1" identity $V | sed -n 's/^ *\(sha256:[0-9a-f]*\)$/\1/p'
+}
+
+# pin NODE PEER [FINGERPRINT]: without one, the peer's own
+pin()
+{
+	hf "$1" peer $V fingerprint "$2" "${3:-$(fingerprint_of "$2")}" >/dev/null
+}
+
+# Each node has the fingerprints of the others.
+nodes_pin()
+{
+	local node peer
+	for node in "${nodes[@]}"; do
+		for peer in "${nodes[@]}"; do
+			[ "$peer" = "$node" ] || pin "$node" "$peer"
+		done
+	done
 }
 
 # node_set NODE KEY VALUE: in the [volume] part of its config.
@@ -233,6 +256,12 @@ nodes_remove()
 		hf "$node" down $V 2>/dev/null || true
 		rm -rf --one-file-system "${T:?}/$node"
 	done
+}
+
+# replica_remove NODE: all files of it but its key, which the others would not know again.
+replica_remove()
+{
+	find "$T/$1/var/lib/holdfast/$V" -type f ! -name 'identity.*' -delete
 }
 
 pid_of()
