@@ -25,7 +25,6 @@ enum { OPENSSL_BYTES = 50 << 10 };	/* what it takes for a link, about */
 enum { SHORT_BYTES = 64 << 10 };	/* of a send that is over when it has left */
 
 static uint64_t now_of(struct links *s) { return s->inner->now_ns(s->inner); }
-static const char *volume_of(const struct links *s) { return s->config.volume->name; }
 
 /* ---- ops of the engine ----------------------------------------------------------------------------- */
 
@@ -94,25 +93,6 @@ static void soon_came(struct io_op *op, int64_t result)
 
 /* ---- telling the operator -------------------------------------------------------------------------- */
 
-static void stranger_refused(struct links *s, const struct link *l, const char *why)
-{
-	uint64_t now = now_of(s);
-
-	if (now >= s->lines_until_ns) {
-		if (s->lines_left_out)
-			say(s->inner, IO_WARNING, "volume=%s %u more connections were refused meanwhile", volume_of(s),
-			    s->lines_left_out);
-		s->lines = s->lines_left_out = 0;
-		s->lines_until_ns = now + LINK_LINES_NS;
-	}
-	if (s->lines == LINK_LINES) {
-		s->lines_left_out++;
-		return;
-	}
-	s->lines++;
-	say(s->inner, IO_WARNING, "volume=%s a connection from %s was refused: %s", volume_of(s), l->address, why);
-}
-
 /* For status, and for the log when it is not what was said the last time. */
 static void dial_refused(struct links *s, struct link *l, const char *why)
 {
@@ -120,8 +100,8 @@ static void dial_refused(struct links *s, struct link *l, const char *why)
 
 	snprintf(line, sizeof line, "no encrypted link to node %s at %s: %.350s", l->peer->name, l->peer->address, why);
 	if (strcmp(said, line) != 0)
-		say(s->inner, IO_WARNING, "volume=%s peer=%s %s; tried again and again", volume_of(s), l->peer->name,
-		    line);
+		say(s->inner, IO_WARNING, "volume=%s peer=%s %s; tried again and again", s->config.volume->name,
+		    l->peer->name, line);
 	strcpy(said, line);
 	if (l->user_dial)
 		l->user_dial->why = said;
@@ -134,7 +114,7 @@ static void link_refused(struct link *l, int error, const char *why)
 	if (l->peer)
 		dial_refused(s, l, why);
 	else if (l->state == LINK_GREETING || l->state == LINK_HANDSHAKE)
-		stranger_refused(s, l, why);
+		stranger_refused(l, error, why);
 	link_op_end(s, &l->user_dial, error);
 }
 
@@ -219,8 +199,7 @@ struct link *link_find(struct links *s, int socket)
 	return NULL;
 }
 
-/* Without a word to it. */
-static void link_sent_away(struct link *l, int error, const char *why)
+void link_send_away(struct link *l, int error, const char *why)
 {
 	link_refused(l, error, why);
 	if (l->secured)
@@ -260,7 +239,7 @@ static void timer_came(struct io_op *op, int64_t result)
 		if (now < l->deadline_ns)
 			continue;
 		if (l->state != LINK_ENDING)
-			link_sent_away(l, -ETIMEDOUT, "after 5 s it has not proved who it is");
+			link_send_away(l, -ETIMEDOUT, "after 5 s it has not proved who it is");
 		else
 			link_shut(l);
 	}
@@ -367,6 +346,9 @@ static void link_opened(struct link *l)
 {
 	struct links *s = l->links;
 
+	l->keyed_ns = now_of(s);
+	if (!l->peer)
+		stranger_proved(l);
 	if (l->secured) {
 		link_move(l, LINK_OPEN);
 	} else if (l->peer) {
@@ -396,6 +378,17 @@ static void handshake_step(struct link *l)
 	}
 }
 
+/* However little goes through it, no key is used for days. */
+static void key_look(struct link *l)
+{
+	uint64_t now = now_of(l->links);
+
+	if (now - l->keyed_ns < LINK_KEY_NS)
+		return;
+	l->keyed_ns = now;
+	tls_key_renew(l->tls);
+}
+
 static void stream_step(struct link *l)
 {
 	struct links *s = l->links;
@@ -403,6 +396,8 @@ static void stream_step(struct link *l)
 	ssize_t result = l->error;
 
 	if (send) {
+		if (l->taken == 0)
+			key_look(l);
 		if (!l->error && l->taken < send->len)
 			result = tls_send(l->tls, (uint8_t *)send->data + l->taken, send->len - l->taken);
 		l->taken += result > 0 ? (uint64_t)result : 0;
@@ -415,7 +410,7 @@ static void stream_step(struct link *l)
 		result = l->error ? l->error : tls_receive(l->tls, l->user_recv->data, l->user_recv->len);
 		if (result == -EBADMSG)
 			say(s->inner, IO_WARNING, "volume=%s peer=%s the encrypted link is broken: %s; it ends",
-			    volume_of(s), tls_node(l->tls), tls_why(l->tls));
+			    s->config.volume->name, tls_node(l->tls), tls_why(l->tls));
 		if (result != -EAGAIN)
 			link_op_end(s, &l->user_recv, result);
 	}
@@ -511,37 +506,19 @@ static void first_came(struct io_op *op, int64_t result)
 	ended_flush(s);
 }
 
-/* Strangers come and go; whoever has a key that we know needs a moment only. */
-static void strangers_bound(struct links *s)
-{
-	struct link *oldest = NULL;
-	unsigned count = 0;
-
-	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++) {
-		if (!link_stranger(l))
-			continue;
-		count++;
-		if (l->state != LINK_READY && (!oldest || l->born < oldest->born))
-			oldest = l;
-	}
-	if (count < LINK_STRANGERS_MAX || !oldest)
-		return;
-	link_sent_away(oldest, -EBUSY, "too many others who have not proved who they are came after it");
-}
-
 static struct link *link_begin(struct links *s, int socket)
 {
-	struct link *l;
+	char address[ADDRESS_BYTES] = "somewhere";
+	struct link *l = NULL;
 
-	strangers_bound(s);
-	l = link_new(s);
+	if (s->config.address)
+		s->config.address(s->config.context, socket, address);
+	if (stranger_admit(s, address))
+		l = link_new(s);
 	if (!l)
 		return NULL;
 	l->socket = socket;
-	if (s->config.address)
-		s->config.address(s->config.context, socket, l->address);
-	else
-		strcpy(l->address, "somewhere");
+	strcpy(l->address, address);
 	return l;
 }
 

@@ -12,7 +12,9 @@
  * knows it. Ops on that socket wait for this, and fail when it does not come about.
  *
  * Strangers: LINK_STRANGERS_MAX connections at a time may be on their way to a proof, each for LINK_HANDSHAKE_NS; one
- * more ends the oldest of them. What is refused is told to the operator, LINK_LINES lines in LINK_LINES_NS at most.
+ * more ends the oldest of them, or is sent away itself when they all come from where peers are. An address that has
+ * failed again and again has to wait, longer each time, before it is heard; not one where a peer is. What is refused is
+ * told to the operator, LINK_LINES lines in LINK_LINES_NS at most.
  */
 #ifndef HOLDFAST_LINKS_H
 #define HOLDFAST_LINKS_H
@@ -24,9 +26,15 @@
 enum {
 	LINK_STRANGERS_MAX = 16,	/* 16 x 130 KiB; a peer needs two round trips to be none any more */
 	LINK_LINES = 10,
+	LINK_ADDRESSES = 64,
+	LINK_FAILURES_FREE = 4,		/* from one address, before the first wait */
 };
 #define LINK_HANDSHAKE_NS 5000000000ull
 #define LINK_LINES_NS 10000000000ull
+#define LINK_WAIT_NS 250000000ull		/* the first, then twice as long each time */
+#define LINK_WAIT_MAX_NS 32000000000ull
+#define LINK_FORGET_NS 60000000000ull		/* without a failure */
+#define LINK_KEY_NS 3600000000000ull		/* a key's time; TLS_KEY_BYTES may be over before */
 
 struct links_config {
 	const struct volume_config *volume;	/* its name and peers; the caller's until links_free() */

@@ -2,6 +2,7 @@
 /* What the two halves of the links share; private to links*.c.
  *
  *	links.c		a link from its first byte to its last
+ *	links_strangers.c	who may come to prove itself, and what is told of those who do not
  *	links_io.c	the face to the engine: which ops are a link's
  */
 #ifndef HOLDFAST_LINKS_PARTS_H
@@ -49,8 +50,12 @@ struct link {
 	int refused;			/* of FAILED: why */
 	uint8_t first;			/* the first byte of an accepted one */
 	uint64_t deadline_ns, born;
+	uint64_t keyed_ns;		/* since when it sends under this key */
 	char address[ADDRESS_BYTES];
 };
+
+/* An address that others than peers came from in vain: the host, of IPv6 its /64; all zeros = free. */
+struct links_address { uint8_t host[16]; unsigned failures; uint64_t failed_ns, until_ns; };
 
 /* io_op.private, of an op that is ours */
 struct ended_op { struct list link; int64_t result; } __attribute__((may_alias));
@@ -66,6 +71,7 @@ struct links {
 	struct list ended;		/* ops of the engine that have a result */
 	bool completing;		/* in a completion of the inner io, at whose end they are told */
 	uint64_t births;
+	struct links_address addresses[LINK_ADDRESSES];
 	uint64_t lines_until_ns;	/* this time's lines to the operator */
 	unsigned lines, lines_left_out;
 	bool stopping;
@@ -85,6 +91,8 @@ void link_op_begin(struct io_op **at, struct io_op *op);
 void link_op_end(struct links *s, struct io_op **at, int64_t result);
 
 void link_move(struct link *l, enum link_state state);
+/* Without a word to it: it has failed, or was too long on its way. */
+void link_send_away(struct link *l, int error, const char *why);
 /* Accepted, and not the engine's yet. */
 bool link_stranger(const struct link *l);
 struct link *link_find(struct links *s, int socket);
@@ -98,6 +106,15 @@ void link_dial(struct links *s, struct io_op *op, const struct volume_peer_confi
 /* The inner io accepts; a link that is ready goes to an accept of the engine. */
 void links_accept_next(struct links *s);
 void links_accept_give(struct links *s);
+
+/* ---- links_strangers.c ---- */
+
+/* Whether a connection from there is taken; when there are too many, an older one is sent away for it. */
+bool stranger_admit(struct links *s, const char *address);
+/* @l has not proved who it is. */
+void stranger_refused(struct link *l, int error, const char *why);
+/* @l has. */
+void stranger_proved(const struct link *l);
 
 /* ---- links_io.c ---- */
 

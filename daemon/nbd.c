@@ -184,10 +184,49 @@ static void server_tick_arm(struct nbd_server *s)
 		s->io->submit(s->io, &s->tick);
 }
 
+/* From another machine, and nothing was served to it yet. */
+static bool connection_is_stranger(const struct nbd_connection *c)
+{
+	return c->tls_required && c->state >= NBD_FLAGS && c->state < NBD_REQUEST;
+}
+
+/* A crowd of them must not take the places of those who are served. */
+static void strangers_bound(struct nbd_server *s)
+{
+	struct nbd_connection *oldest = NULL;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < s->connections_max; i++) {
+		struct nbd_connection *c = &s->connections[i];
+
+		if (!connection_is_stranger(c))
+			continue;
+		count++;
+		if (!oldest || c->number < oldest->number)
+			oldest = c;
+	}
+	if (count >= NBD_STRANGERS_MAX)
+		nbd_connection_drop(oldest, "too many others who have not chosen an export came after it");
+}
+
+/* What strangers do is told so and so often; the rest is for who looks for it. */
+static enum io_level stranger_level(struct nbd_server *s, enum io_level level)
+{
+	uint64_t now = s->io->now_ns(s->io);
+
+	if (now >= s->stranger_lines_until_ns) {
+		s->stranger_lines = 0;
+		s->stranger_lines_until_ns = now + NBD_STRANGER_LINES_NS;
+	}
+	return s->stranger_lines++ < NBD_STRANGER_LINES ? level : IO_DEBUG;
+}
+
 static void connection_open(struct nbd_server *s, int socket, bool tls_required)
 {
 	struct nbd_connection *c = NULL;
 
+	if (tls_required)
+		strangers_bound(s);
 	for (unsigned i = 0; i < s->connections_max && !c; i++)
 		if (s->connections[i].state == NBD_FREE)
 			c = &s->connections[i];
@@ -224,12 +263,15 @@ void nbd_connection_leave(struct nbd_connection *c)
 void nbd_connection_drop(struct nbd_connection *c, const char *why)
 {
 	struct nbd_server *s = c->server;
+	enum io_level level = why ? IO_WARNING : IO_INFO;
 
+	if (connection_is_stranger(c))
+		level = stranger_level(s, level);
 	if (why)
-		say(s->io, IO_WARNING, "volume=%s nbd client %u cut off: %s; %u requests of it end unanswered",
+		say(s->io, level, "volume=%s nbd client %u cut off: %s; %u requests of it end unanswered",
 		    s->name, c->number, why, c->request_count);
 	else
-		say(s->io, IO_INFO, "volume=%s nbd client %u left", s->name, c->number);
+		say(s->io, level, "volume=%s nbd client %u left", s->name, c->number);
 	c->deadline_ns = 0;
 	c->skip = 0;
 	list_remove(&c->link);

@@ -21,6 +21,8 @@ struct nbd_backend {
 
 enum {
 	NBD_LISTENERS_MAX = 4,
+	NBD_STRANGERS_MAX = 16,		/* from other machines, before they are served; one more ends the oldest */
+	NBD_STRANGER_LINES = 10,	/* to the operator, of what they do in 10 s */
 	NBD_REQUESTS_MAX = 128,		/* in flight on one connection: the deepest queue that clients use */
 	NBD_IN_BYTES = 128 << 10,	/* two options of 64 KiB; 31 writes of 4 KiB by one receive */
 	NBD_OUT_BYTES = 64 << 10,	/* replies packed into one send: 15 reads of 4 KiB */
@@ -36,6 +38,7 @@ _Static_assert((int)NBD_OUT_BYTES >= (int)NBD_PACK_BYTES + (int)NBD_REPLY_HEADER
 #define NBD_HANDSHAKE_NS (10 * 1000000000ull)	/* to choose an export */
 #define NBD_LEAVE_NS (10 * 1000000000ull)	/* to receive the last replies */
 #define NBD_STALL_NS (30 * 1000000000ull)	/* without a byte moved, holding buffers that others wait for */
+#define NBD_STRANGER_LINES_NS (10 * 1000000000ull)
 #define NBD_TICK_NS (1000000000ull)
 
 /* ---- data buffers -------------------------------------------------------------------------------- */
@@ -152,6 +155,8 @@ struct nbd_server {
 	uint8_t *connection_memory;	/* all in and out */
 	unsigned connections_max, connection_count, connection_number;
 	bool full_said;
+	uint64_t stranger_lines_until_ns;
+	unsigned stranger_lines;
 	struct nbd_buffers buffers;
 	struct list starved;		/* connections, first come first served */
 	struct io_op tick, soon;

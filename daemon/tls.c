@@ -226,6 +226,7 @@ static bool ssl_configure(SSL_CTX *ssl)
 {
 	SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_clear_options(ssl, SSL_OP_ENABLE_MIDDLEBOX_COMPAT | SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_read_ahead(ssl, 1);			/* header and body of a record by one call */
 	SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_max_cert_list(ssl, CERTIFICATES_MAX);
 	SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT | SSL_VERIFY_CLIENT_ONCE, NULL);
@@ -545,6 +546,11 @@ static int key_count(struct tls *t)
 	return 0;
 }
 
+void tls_key_renew(struct tls *t)
+{
+	t->key_used = max_u64(t->key_used, t->context->key_bytes);
+}
+
 ssize_t tls_send(struct tls *t, const void *data, size_t len)
 {
 	size_t taken = 0;
@@ -568,6 +574,13 @@ ssize_t tls_send(struct tls *t, const void *data, size_t len)
 	return (ssize_t)taken;
 }
 
+/* There may be something to be read. */
+static bool bytes_wait(struct tls *t)
+{
+	return t->in_at < t->in_len || t->in_ended || SSL_has_pending(t->ssl) ||
+	       SSL_get_shutdown(t->ssl) & SSL_RECEIVED_SHUTDOWN;
+}
+
 ssize_t tls_receive(struct tls *t, void *out, size_t room)
 {
 	size_t taken = 0;
@@ -576,8 +589,12 @@ ssize_t tls_receive(struct tls *t, void *out, size_t room)
 	CHECK(t->open);
 	if (t->failed)
 		return t->error;
+	if (!bytes_wait(t))		/* to ask in vain costs as much as a short record */
+		return -EAGAIN;
 	ERR_clear_error();
 	while (taken < room) {
+		if (taken && !bytes_wait(t))
+			break;
 		result = SSL_read(t->ssl, (uint8_t *)out + taken, (int)min_u64(room - taken, 1 << 30));
 		if (result <= 0)
 			break;

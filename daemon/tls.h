@@ -84,6 +84,8 @@ MUST_CHECK ssize_t tls_send(struct tls *t, const void *data, size_t len);
 /* 1.. bytes; 0 the other side has ended the stream, and said so; -EAGAIN nothing is there; -ECONNRESET the wire ended
  * without that: bytes may be missing; -EBADMSG what came was changed on its way; or as above. */
 MUST_CHECK ssize_t tls_receive(struct tls *t, void *out, size_t room);
+/* The next byte that is sent is under the next key, whether the last has had its bytes or not. */
+void tls_key_renew(struct tls *t);
 /* Says that no more will be sent. */
 void tls_end(struct tls *t);
 

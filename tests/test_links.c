@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "links.h"
+#include "links_parts.h"
 #include "run.h"
 #include "sim/world.h"
 
@@ -30,8 +30,16 @@ struct side {
 	uint8_t out[300000], in[200000];
 };
 static struct side sides[2];			/* a dials, b listens */
+static const char *come_from;			/* what the address of the next connection is; NULL = not known */
 static struct world *world;
 static bool stopped[2];
+
+static void address_tell(void *context, int socket, char out[ADDRESS_BYTES])
+{
+	(void)context;
+	(void)socket;
+	strcpy(out, come_from ? come_from : "somewhere");
+}
 
 static void identity_make(unsigned at, const char *node)
 {
@@ -65,7 +73,7 @@ enum other { NOBODY, IN_THE_CLEAR, NOT_ALLOWED };
 static void side_start(unsigned at, enum other other)
 {
 	struct side *s = &sides[at];
-	struct links_config config = { .volume = &s->volume, .identity = identities[at] };
+	struct links_config config = { .volume = &s->volume, .identity = identities[at], .address = address_tell };
 	char why[WHY_BYTES];
 
 	memset(s, 0, sizeof *s);
@@ -390,6 +398,111 @@ static void links_of_idle_strangers_do_not_keep_a_peer_out(void **state)
 	stop();
 }
 
+/* One connection from @address, that begins as TLS does and goes on with something else: what it gets is an alert, or 0
+ * when it was not even heard. */
+static int64_t stranger_speaks(const char *address)
+{
+	char text[5 + 257 + 1];
+	struct io *io;
+	int64_t result;
+
+	memset(text, 'x', sizeof text);
+	memcpy(text, "\x16\x03\x01\x01\x01", 5);
+	text[sizeof text - 1] = '\0';
+	come_from = address;
+	io = crowd_dial(1);
+	say_plain(io, (int)crowd[0].result, text);
+	result = hear_plain(io, (int)crowd[0].result);
+	io->close(io, (int)crowd[0].result);
+	come_from = NULL;
+	return result;
+}
+
+static unsigned failures_of(unsigned tries, const char *address)
+{
+	unsigned heard_count = 0;
+
+	for (unsigned i = 0; i < tries; i++)
+		heard_count += stranger_speaks(address) > 0;
+	return heard_count;
+}
+
+static void links_address_that_fails_again_and_again_waits_longer_each_time(void **state)
+{
+	uint64_t wait = LINK_WAIT_NS;
+
+	(void)state;
+	start(test_seed_first(1), NOBODY);
+	strcpy(sides[1].volume.peers[0].address, "10.0.0.1:7701");
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	assert_int_equal(failures_of(LINK_FAILURES_FREE + 3, "10.9.9.9:1"), LINK_FAILURES_FREE + 1);
+	assert_int_equal(failures_of(1, "10.9.9.9:2"), 0);
+	assert_int_equal(failures_of(1, "10.9.9.8:2"), 1);
+	assert_int_equal(failures_of(LINK_FAILURES_FREE + 9, "10.0.0.1:5"), LINK_FAILURES_FREE + 9);
+	/* A host has many addresses in its /64. */
+	assert_int_equal(failures_of(LINK_FAILURES_FREE + 1, "[2001:db8::1]:1"), LINK_FAILURES_FREE + 1);
+	assert_int_equal(failures_of(1, "[2001:db8::ffff:2%eth0]:1"), 0);
+	assert_int_equal(failures_of(1, "[2001:db8:0:1::1]:1"), 1);
+	world_run_for(world, wait);
+	for (unsigned i = 0; i < 9; i++) {
+		assert_int_equal(failures_of(1, "10.9.9.9:3"), 1);
+		assert_int_equal(failures_of(1, "10.9.9.9:3"), 0);
+		wait = min_u64(2 * wait, LINK_WAIT_MAX_NS);
+		world_run_for(world, wait / 2);
+		assert_int_equal(failures_of(1, "10.9.9.9:3"), 0);
+		world_run_for(world, wait / 2);
+	}
+	world_run_for(world, LINK_FORGET_NS + SECONDS);
+	assert_int_equal(failures_of(LINK_FAILURES_FREE + 2, "10.9.9.9:1"), LINK_FAILURES_FREE + 1);
+	assert_false(sides[1].accept.done);
+	stop();
+}
+
+static void links_address_is_forgotten_when_one_from_there_proves_itself_or_others_come(void **state)
+{
+	char address[32];
+
+	(void)state;
+	start(test_seed_first(1), NOBODY);
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	failures_of(LINK_FAILURES_FREE, "10.9.9.9:1");
+	come_from = "10.9.9.9:4";
+	call_start(&sides[0], &sides[0].dial, IO_DIAL, 0, NULL, 0);
+	assert_true(call_wait(&sides[0].dial, SECONDS) >= 0);
+	assert_true(call_wait(&sides[1].accept, SECONDS) >= 0);
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	come_from = NULL;
+	assert_int_equal(failures_of(LINK_FAILURES_FREE + 1, "10.9.9.9:1"), LINK_FAILURES_FREE + 1);
+	assert_int_equal(failures_of(1, "10.9.9.9:1"), 0);
+	for (unsigned i = 0; i < LINK_ADDRESSES; i++) {
+		snprintf(address, sizeof address, "10.8.0.%u:1", i);
+		failures_of(1, address);
+	}
+	assert_int_equal(failures_of(1, "10.9.9.9:1"), 1);
+	stop();
+}
+
+/* However many come from elsewhere, those who come from where a peer is are not sent away for them. */
+static void links_strangers_from_elsewhere_do_not_take_the_places_of_peers(void **state)
+{
+	struct call *call = &sides[0].dial;
+
+	(void)state;
+	start(test_seed_first(1), NOBODY);
+	strcpy(sides[1].volume.peers[0].address, "10.0.0.1:7701");
+	call_start(&sides[1], &sides[1].accept, IO_ACCEPT, sides[1].listening, NULL, 0);
+	come_from = "10.0.0.1:5";
+	world_link(world, sides[0].machine, sides[1].machine)->latency_min_ns = SECONDS;
+	world_link(world, sides[0].machine, sides[1].machine)->latency_max_ns = SECONDS;
+	call_start(&sides[0], call, IO_DIAL, 0, NULL, 0);
+	world_run_for(world, 1500 * MILLISECONDS);	/* it is accepted, and its next bytes are on their way */
+	come_from = "10.7.7.7:1";
+	crowd_dial(CROWD);
+	assert_true(call_wait(call, 4 * SECONDS) >= 0);
+	come_from = NULL;
+	stop();
+}
+
 static void links_take_nothing_in_the_clear_unless_the_config_allows_it(void **state)
 {
 	struct io *io;
@@ -486,12 +599,46 @@ static void links_refuse_a_wrong_key_on_both_sides(void **state)
 	stop();
 }
 
+static uint64_t updates_of(struct side *s)
+{
+	for (struct link *l = s->links->all; l < s->links->all + LINKS_MAX; l++)
+		if (l->state == LINK_OPEN)
+			return tls_key_updates(l->tls);
+	fail();
+	return 0;
+}
+
+static void links_keys_have_their_time_however_little_is_sent(void **state)
+{
+	uint8_t byte = 1, got;
+
+	(void)state;
+	start(test_seed_first(1), NOBODY);
+	connect_sides();
+	for (unsigned hour = 0; hour < 4; hour++) {
+		for (unsigned i = 0; i < 3; i++) {
+			call_start(&sides[1], &sides[1].recv, IO_RECV, sides[1].socket, &got, 1);
+			call_start(&sides[0], &sides[0].send, IO_SEND, sides[0].socket, &byte, 1);
+			assert_int_equal(call_wait(&sides[1].recv, SECONDS), 1);
+			assert_int_equal(call_wait(&sides[0].send, SECONDS), 1);
+		}
+		assert_int_equal(updates_of(&sides[0]), hour);
+		assert_int_equal(updates_of(&sides[1]), 0);	/* each for what it sends itself */
+		world_run_for(world, LINK_KEY_NS);
+	}
+	stop();
+}
+
 #define FACT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 static const struct CMUnitTest tests[] = {
 	FACT(links_pass_both_streams_whole_and_say_who_is_there),
 	FACT(links_that_break_are_an_error_on_both_sides_and_no_byte_is_wrong),
 	FACT(links_end_in_every_state_when_they_are_stopped_closed_or_cancelled),
 	FACT(links_of_idle_strangers_do_not_keep_a_peer_out),
+	FACT(links_address_that_fails_again_and_again_waits_longer_each_time),
+	FACT(links_address_is_forgotten_when_one_from_there_proves_itself_or_others_come),
+	FACT(links_strangers_from_elsewhere_do_not_take_the_places_of_peers),
+	FACT(links_keys_have_their_time_however_little_is_sent),
 	FACT(links_take_nothing_in_the_clear_unless_the_config_allows_it),
 	FACT(links_in_the_clear_are_passed_on_as_nobodys_where_a_peer_has_no_fingerprint),
 	FACT(links_dial_gives_up_on_who_says_nothing_and_says_so),
