@@ -120,8 +120,8 @@ void stranger_proved(const struct link *l)
 
 /* ---- what the operator is told --------------------------------------------------------------------- */
 
-/* Whether one more line may be said now. */
-static bool line_allowed(struct links *s)
+/* Whether one more line may be said now. What was left out before is told as a number. */
+static bool line_allowed(struct links *s, bool wanted)
 {
 	uint64_t now = s->inner->now_ns(s->inner);
 
@@ -132,7 +132,7 @@ static bool line_allowed(struct links *s)
 		s->lines = s->lines_left_out = 0;
 		s->lines_until_ns = now + LINK_LINES_NS;
 	}
-	if (s->lines == LINK_LINES) {
+	if (!wanted || s->lines == LINK_LINES) {
 		s->lines_left_out++;
 		return false;
 	}
@@ -149,7 +149,7 @@ void stranger_refused(struct link *l, int error, const char *why)
 
 	if (wait)
 		snprintf(next, sizeof next, "; from there nobody is heard for %.2f s", (double)wait / 1e9);
-	if (line_allowed(s))
+	if (line_allowed(s, true))
 		say(s->inner, IO_WARNING, "volume=%s a connection from %s was refused: %s%s", s->config.volume->name,
 		    l->address, why, next);
 }
@@ -162,10 +162,8 @@ bool stranger_admit(struct links *s, const char *address)
 	bool peers = address_is_a_peers(s, address), oldest_peers = true;
 	unsigned count = 0;
 
-	if (address_waits(s, address)) {
-		s->lines_left_out++;
-		return false;
-	}
+	if (address_waits(s, address))
+		return line_allowed(s, false);
 	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++) {
 		bool theirs;
 
@@ -182,10 +180,8 @@ bool stranger_admit(struct links *s, const char *address)
 	}
 	if (count < LINK_STRANGERS_MAX)
 		return true;
-	if (!oldest || (oldest_peers && !peers)) {
-		s->lines_left_out++;
-		return false;
-	}
+	if (!oldest || (oldest_peers && !peers))
+		return line_allowed(s, false);
 	link_send_away(oldest, -EBUSY, "too many others who have not proved who they are came after it");
 	return true;
 }

@@ -151,7 +151,44 @@ wait_until 5 "b tells of the client without a key" logged b 'refused: it has no 
 openssl req -x509 -newkey ed25519 -nodes -keyout "$T/other.key" -out "$T/other.crt" -subj /CN=a -days 9 2>/dev/null
 sclient -tls1_3 -alpn holdfast/1 -cert "$T/other.crt" -key "$T/other.key" || true
 wait_until 5 "b tells of a stranger called a" logged b 'it calls itself node a\) is the fingerprint of no peer'
+if command -v gnutls-cli >/dev/null; then
+	! on a timeout 5 gnutls-cli --insecure --alpn=holdfast/1 --priority 'NORMAL:-VERS-ALL:+VERS-TLS1.2' -p 7701 \
+		"$(address_of b)" </dev/null >"$T/sclient" 2>&1 || fail "TLS 1.2 was accepted from gnutls-cli"
+fi
 fact "TLS 1.2, another protocol, no key and another key are refused, each with its sentence"
+
+# Who has b's key is b, and no more than that: what it then says is looked at as ever.
+identity_b=$T/b/var/lib/holdfast/$V/identity
+{
+	sleep 1
+	head -c 5000 /dev/urandom
+	sleep 1
+} | on b timeout 5 openssl s_client -quiet -connect "$(address_of a):7701" -tls1_3 -alpn holdfast/1 \
+	-cert "$identity_b.crt" -key "$identity_b.key" >"$T/sclient" 2>/dev/null || true
+[ "$(head -c 1 "$T/sclient")" = W ] || fail "who has b's key was not let in"
+wait_until 5 "a tells of garbage inside a link" logged a 'a connection was refused: wrong magic'
+fact "garbage from who has a peer's key ends that connection, and no other"
+
+# A man in the middle who ends the encryption on both sides, with keys of his own in the names of both.
+openssl req -x509 -newkey ed25519 -nodes -keyout "$T/b.key" -out "$T/b.crt" -subj /CN=b -days 9 2>/dev/null
+config_edit a "s/^address = .*/address = $(address_of b):7798/"
+background on b python3 "$here/middle.py" "$(address_of b)" 7798 "$(address_of b)" 7701 "$T/b" "$T/other" "$T/middle"
+wait_until 10 "the man in the middle listens" test -e "$T/middle"
+hf a down $V
+hf b down $V
+hf a up $V
+wait_until 15 "a tells that it is another key" logged a \
+	'no encrypted link to node b at 10.77.0.2:7798: its key .* it calls itself node b\) is not the one'
+hf b up $V
+wait_until 15 "b tells that it is another key" logged b 'it calls itself node a\) is the fingerprint of no peer'
+is a 'not p["connected"]' && is b 'not p["connected"]' || fail "they met through a man in the middle"
+[ ! -s "$T/middle" ] || fail "the man in the middle got: $(head -c 100 "$T/middle")"
+hf a down $V
+config_edit a "s/^address = .*/address = $(address_of b):7799/"
+hf a up $V
+primary_make a
+fact "a man in the middle with certificates in both names is refused by both, and gets no byte"
+daemons=$(pid_of a):$(pid_of b)
 
 on a python3 - "$(address_of b)" <<'PY'
 import os, socket, sys
