@@ -140,13 +140,15 @@ bool peer_proved(const struct volume *v, const struct volume_peer_config *config
 {
 	const char *node = v->io->socket_node(v->io, socket);
 
-	if (*node ? strcmp(node, config->name) == 0 : !config->pinned && v->config.insecure_loopback)
+	bool encrypted = peer_config_encrypted(config);
+
+	if (*node ? strcmp(node, config->name) == 0 : !encrypted && v->config.insecure_loopback)
 		return true;
 	if (*node)
 		snprintf(why, WHY_BYTES, "it says that it is node %s, and its key is node %s's", config->name, node);
 	else
-		snprintf(why, WHY_BYTES, config->pinned ?
-			 "its link is not encrypted, and node %s has a fingerprint in the config" :
+		snprintf(why, WHY_BYTES, encrypted ?
+			 "its link is not encrypted, and node %s has to prove who it is" :
 			 "its link is not encrypted, and the config here does not allow that for node %s "
 			 "(insecure-loopback)", config->name);
 	return false;

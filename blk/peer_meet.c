@@ -25,7 +25,7 @@ void peer_hello_fill(struct peer *p, struct frame_hello *hello, struct epoch_ent
 {
 	struct volume *v = p->volume;
 	bool resyncing = v->meta.resync.running || v->sink.step != SINK_NONE;
-	bool clear = v->config.insecure_loopback && !p->config->pinned;
+	bool clear = v->config.insecure_loopback && !peer_config_encrypted(p->config);
 
 	*hello = (struct frame_hello){
 		.version_min = to_le16(FRAME_VERSION_MIN), .version_max = to_le16(FRAME_VERSION_MAX),

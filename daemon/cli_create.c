@@ -16,7 +16,7 @@
 static const char *const keys[] = {
 	"size", "node", "uuid", "listen", "commit", "min-copies",
 	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
-	"undo-size", "resync", "resync-rate", "split-brain", "insecure-loopback", "nbd-tls",
+	"undo-size", "resync", "resync-rate", "split-brain", "insecure-loopback", "nbd-tls", "ca",
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -178,7 +178,7 @@ static void next_steps_print(const struct config *config, const struct paths *pa
 		printf("on node %s run:\n", volume->peers[i].name);
 		peer_command_print(config, i);
 	}
-	if (volume->peer_count && !volume->insecure_loopback)
+	if (volume->peer_count && !volume->insecure_loopback && !*config->ca)
 		printf("then on each node, for each other one, with what `create` or `holdfast identity %s` printed "
 		       "there: holdfast peer %s fingerprint NODE sha256:...\n", volume->name, volume->name);
 	if (volume->peer_count)

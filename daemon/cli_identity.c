@@ -8,11 +8,12 @@
 enum cli_exit cli_identity_print(const struct config *config, const struct paths *paths)
 {
 	const struct volume_config *volume = &config->volume;
+	const uint8_t *uuid = *config->ca ? NULL : volume->geometry.uuid;
 	uint8_t fingerprint[FINGERPRINT_BYTES];
 	char text[FINGERPRINT_TEXT_BYTES], shown[FINGERPRINT_SHORT_BYTES], why[WHY_BYTES];
 	struct identity *identity;
 
-	if (identity_load(&identity, paths->state, volume->geometry.node, volume->geometry.uuid, why) < 0)
+	if (identity_load(&identity, paths->state, volume->geometry.node, uuid, why) < 0)
 		return cli_refuse("volume %s: %s", volume->name, why);
 	identity_fingerprint(identity, fingerprint);
 	identity_free(identity);

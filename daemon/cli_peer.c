@@ -44,10 +44,13 @@ static enum cli_exit peer_list(struct cli *cli)
 		const struct volume_peer_config *peer = &config.volume.peers[i];
 		char shown[FINGERPRINT_SHORT_BYTES];
 
+		const char *proof = peer->pinned ? "encrypted, fingerprint " :
+				    peer->certified ? "encrypted, by its certificate" :
+				    config.volume.insecure_loopback ? "in the clear" : "no fingerprint yet: no link";
+
 		fingerprint_short(peer->fingerprint, shown);
 		printf("%-16s mode %s  %-22s %s%s\n", peer->name, replication_mode_name(peer->mode), peer->address,
-		       peer->pinned ? "encrypted, fingerprint " : config.volume.insecure_loopback ? "in the clear" :
-		       "no fingerprint yet: no link", peer->pinned ? shown : "");
+		       proof, peer->pinned ? shown : "");
 	}
 	return CLI_DONE;
 }

@@ -420,6 +420,7 @@ static void config_print(const struct config *config, const struct config *witho
 	fprintf(f, "%sloop = %s\n", config->nbd_count && !*config->nbd_tls ? "\n" : "", config->loop ? "yes" : "no");
 	if (config->sqpoll)
 		fprintf(f, "sqpoll = yes\n");
+	print_text(f, "ca", config->ca, "");
 	if (volume->insecure_loopback)
 		fprintf(f, "insecure-loopback = yes\n");
 	if (volume->filesystem)

@@ -351,6 +351,11 @@ static int set_filesystem(struct config *config, const char *value, char why[WHY
 	return set_bool(value, &config->volume.filesystem, why);
 }
 
+static int set_ca(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->ca, why);
+}
+
 static int set_insecure_loopback(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	return set_bool(value, &config->volume.insecure_loopback, why);
@@ -389,6 +394,7 @@ static const struct {
 	{ "nbd-tls", set_nbd_tls },
 	{ "loop", set_loop },
 	{ "sqpoll", set_sqpoll },
+	{ "ca", set_ca },
 	{ "insecure-loopback", set_insecure_loopback },
 	{ "filesystem", set_filesystem },
 	{ "mount", set_mount },
@@ -485,7 +491,7 @@ int config_links_check(const struct config *config, char why[WHY_BYTES])
 		const char *elsewhere = !address_is_local(peer->address) ? peer->address :
 					*volume->listen && !address_is_local(volume->listen) ? volume->listen : NULL;
 
-		if (peer->pinned || (volume->insecure_loopback && !elsewhere))
+		if (peer_config_encrypted(peer) || (volume->insecure_loopback && !elsewhere))
 			continue;
 		if (volume->insecure_loopback)
 			refuse(why, "peer %s has no fingerprint, and %s is reached from other machines: "
@@ -524,7 +530,7 @@ static bool files_collide(const struct config *config)
 
 int config_check(struct config *config, char why[WHY_BYTES])
 {
-	const struct volume_config *volume = &config->volume;
+	struct volume_config *volume = &config->volume;
 	static const uint8_t no_uuid[UUID_BYTES];
 
 	if (memcmp(volume->geometry.uuid, no_uuid, UUID_BYTES) == 0)
@@ -548,6 +554,8 @@ int config_check(struct config *config, char why[WHY_BYTES])
 		if (!address_is_local(config->nbd[i]) && !*config->nbd_tls)
 			return refuse(why, "nbd: the address \"%s\" is not loopback, and nbd-tls is not set; set it, "
 				      "or use 127.0.0.1, [::1] or unix:", config->nbd[i]);
+	for (unsigned i = 0; i < volume->peer_count; i++)
+		volume->peers[i].certified = *config->ca && !volume->peers[i].pinned;
 	if (files_collide(config))
 		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);

@@ -23,7 +23,7 @@ MUST_CHECK int config_peer_pin(struct volume_peer_config *peer, const char *valu
 MUST_CHECK int config_peer_find(const struct config *config, const char *name);
 /* Finds the peers that `commit` names, which come after it. -EINVAL: one is no peer, or K or a mode does not fit. */
 MUST_CHECK int config_commit_resolve(struct config *config, char why[WHY_BYTES]);
-/* What no single key can tell: something missing, two keys at odds. Resolves `commit`. -EINVAL. */
+/* What no single key can tell: something missing, two keys at odds. Resolves `commit` and whom `ca` is for. -EINVAL */
 MUST_CHECK int config_check(struct config *config, char why[WHY_BYTES]);
 /* Whether each link to a peer is encrypted, or one that may be in the clear. A config that says otherwise can be
  * written and edited, and no daemon runs with it. -EPERM; @why says what to do. */

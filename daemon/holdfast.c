@@ -19,7 +19,7 @@ static const struct cli_verb verbs[] = {
 	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
 	  "[--resync blocks|checksum] [--resync-rate SIZE] "
 	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--nbd-tls DIR] "
-	  "[--no-loop] [--fs] [--insecure-loopback yes|no]",
+	  "[--no-loop] [--fs] [--ca FILE] [--insecure-loopback yes|no]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },
 	{ "down", "VOLUME", "stop the daemon, with everything in the store", cli_down, false },

@@ -60,7 +60,8 @@ struct daemon {
 	struct replica_files files;	/* until the ring owns them */
 	struct ring *ring;
 	struct io *io;
-	struct identity *identity;	/* these two only when a peer has a fingerprint */
+	struct identity *identity;	/* these three only when a peer has to prove who it is */
+	struct x509_store_st *authority;	/* NULL: its fingerprint is all that counts */
 	struct links *links;
 	struct certificates *certificates;	/* these two only with nbd-tls */
 	struct links *nbd_links;
@@ -287,7 +288,7 @@ static void memory_divide(struct daemon *d)
 static void plaintext_warn(struct daemon *d)
 {
 	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
-		if (!d->config.volume.peers[i].pinned)
+		if (!peer_config_encrypted(&d->config.volume.peers[i]))
 			say(d->io, IO_WARNING, "volume=%s peer=%s the link to %s is not encrypted (insecure-loopback): "
 			    "programs on this machine can read it and be that peer; give both nodes each other's "
 			    "fingerprint (holdfast identity %s)", d->name, d->config.volume.peers[i].name,
@@ -307,9 +308,12 @@ static int links_start(struct daemon *d)
 
 	if (!links_needed(&d->config.volume))
 		return 0;
-	if (identity_load(&d->identity, d->paths.state, geometry->node, geometry->uuid, d->why) < 0)
+	if (identity_load(&d->identity, d->paths.state, geometry->node, *d->config.ca ? NULL : geometry->uuid,
+			  d->why) < 0 ||
+	    (*d->config.ca && authority_load(&d->authority, d->config.ca, d->why) < 0))
 		return refuse(d);
 	config.identity = d->identity;
+	config.authority = d->authority;
 	return links_new(&d->links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
 }
 
@@ -638,6 +642,7 @@ static void finish(struct daemon *d)
 	links_free(d->nbd_links);
 	certificates_free(d->certificates);
 	links_free(d->links);
+	authority_free(d->authority);
 	identity_free(d->identity);
 	for (int i = 0; i < REPLICA_FILES; i++)
 		if (d->ring && *ids[i] >= 0)

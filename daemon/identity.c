@@ -388,7 +388,7 @@ static int load(struct identity **out, const char *directory, char key[IDENTITY_
 	return len < 0 ? len : identity_parse(out, key, (size_t)key_len, certificate, (size_t)len, directory, why);
 }
 
-int identity_load(struct identity **out, const char *directory, const char *node, const uint8_t uuid[UUID_BYTES],
+int identity_load(struct identity **out, const char *directory, const char *node, const uint8_t *uuid,
 		  char why[WHY_BYTES])
 {
 	AUTO_IDENTITY struct identity *identity = NULL;
@@ -401,7 +401,7 @@ int identity_load(struct identity **out, const char *directory, const char *node
 	if (certificate_node(identity->certificate, name) < 0 || strcmp(name, node) != 0)
 		return refuse(why, -EINVAL, "identity %s: is of node \"%s\", and this node is %s", directory, name,
 			      node);
-	if (!certificate_has_uuid(identity->certificate, uuid))
+	if (uuid && !certificate_has_uuid(identity->certificate, uuid))
 		return refuse(why, -EINVAL, "identity %s: is of another volume (its uuid differs)", directory);
 	*out = TAKE_POINTER(identity);
 	return 0;

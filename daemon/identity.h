@@ -33,10 +33,11 @@ MUST_CHECK int identity_create(const char *directory, const char *node, const ui
 void identity_remove(const char *directory);
 
 /* Reads them. *out is the caller's until identity_free(). @why is one sentence, and none of it is of the key.
+ * @uuid NULL: an authority has signed the certificate, and of which volume it is, is for the peers to say.
  * -ENOENT there is none; -EPERM others could read the key or change one of the files; -EBADMSG not what
  * identity_create() makes, or the key is not the certificate's; -EINVAL of another node or volume; other -errno. */
 MUST_CHECK int identity_load(struct identity **out, const char *directory, const char *node,
-			     const uint8_t uuid[UUID_BYTES], char why[WHY_BYTES]);
+			     const uint8_t *uuid, char why[WHY_BYTES]);
 /* The same of files that were read, of any content: the part of it that a fuzzer calls. @path is for messages. */
 MUST_CHECK int identity_parse(struct identity **out, const void *key, size_t key_len, const void *certificate,
 			      size_t certificate_len, const char *path, char why[WHY_BYTES]);

@@ -494,7 +494,7 @@ static void first_came(struct io_op *op, int64_t result)
 		tls_wire_received(l->tls, 1);
 		link_move(l, LINK_HANDSHAKE);
 		link_step(l);
-	} else if (l->first != TLS_FIRST_BYTE && !s->all_pinned) {
+	} else if (l->first != TLS_FIRST_BYTE && !s->all_encrypted) {
 		link_move(l, LINK_READY);
 		links_accept_give(s);
 	} else {
@@ -583,7 +583,7 @@ void links_accept_next(struct links *s)
 bool links_needed(const struct volume_config *volume)
 {
 	for (unsigned i = 0; i < volume->peer_count; i++)
-		if (volume->peers[i].pinned)
+		if (peer_config_encrypted(&volume->peers[i]))
 			return true;
 	return false;
 }
@@ -617,14 +617,17 @@ static int context_make(struct links *s, char why[WHY_BYTES])
 		return result;
 	}
 	for (unsigned i = 0; i < volume->peer_count; i++) {
-		if (!volume->peers[i].pinned) {
-			s->all_pinned &= !volume->insecure_loopback;
+		if (!peer_config_encrypted(&volume->peers[i])) {
+			s->all_encrypted &= !volume->insecure_loopback;
 			continue;
 		}
+		pins[count].certified = volume->peers[i].certified;
 		memcpy(pins[count].node, volume->peers[i].name, NAME_BYTES);
 		memcpy(pins[count++].fingerprint, volume->peers[i].fingerprint, FINGERPRINT_BYTES);
 	}
 	result = tls_context_new(&s->tls, s->config.identity, pins, count);
+	if (result == 0 && s->config.authority)
+		tls_context_trust(s->tls, s->config.authority);
 	if (result == -EINVAL)
 		snprintf(why, WHY_BYTES, "two peers have the same fingerprint; each node has a key of its own");
 	else if (result < 0)
@@ -644,7 +647,7 @@ int links_new(struct links **out, struct io *inner, const struct links_config *c
 	s->inner = inner;
 	s->config = *config;
 	s->listening = -1;
-	s->all_pinned = true;
+	s->all_encrypted = true;
 	s->io = links_face;
 	list_init(&s->ended);
 	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++)

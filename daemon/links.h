@@ -39,6 +39,7 @@ enum {
 struct links_config {
 	const struct volume_config *volume;	/* its name and peers; the caller's until links_free() */
 	const struct identity *identity;	/* the same; of a front end NULL */
+	struct x509_store_st *authority;	/* of peers without a fingerprint; NULL = there are none; the same */
 	const struct certificates *server;	/* NULL, or it is the io of a front end; the same */
 	/* Where the other end of an inner socket is, for people. May be NULL. */
 	void (*address)(void *context, int socket, char out[ADDRESS_BYTES]);
@@ -47,7 +48,7 @@ struct links_config {
 
 struct links;
 
-/* Whether the peers of @volume need this: one of them has a fingerprint. */
+/* Whether the peers of @volume need this: one of them has to prove who it is. */
 bool links_needed(const struct volume_config *volume);
 /* All memory of its links at most, of which OpenSSL's own part is an estimate. */
 uint64_t links_memory_bytes(const struct volume_config *volume);

@@ -5,12 +5,12 @@
 
 #include "links_parts.h"
 
-static const struct volume_peer_config *pinned_peer(const struct links *s, const char *node)
+static const struct volume_peer_config *encrypted_peer(const struct links *s, const char *node)
 {
 	const struct volume_config *volume = s->config.volume;
 
 	for (unsigned i = 0; node && i < volume->peer_count; i++)
-		if (volume->peers[i].pinned && strcmp(volume->peers[i].name, node) == 0)
+		if (peer_config_encrypted(&volume->peers[i]) && strcmp(volume->peers[i].name, node) == 0)
 			return &volume->peers[i];
 	return NULL;
 }
@@ -47,7 +47,7 @@ static void links_submit(struct io *io, struct io_op *op)
 
 	switch (op->kind) {
 	case IO_DIAL:
-		peer = pinned_peer(s, op->node);
+		peer = encrypted_peer(s, op->node);
 		if (!peer)
 			break;
 		link_dial(s, op, peer);

@@ -64,7 +64,7 @@ struct links {
 	struct io io, *inner;
 	struct links_config config;
 	struct tls_context *tls;
-	bool all_pinned;		/* nothing is taken in the clear */
+	bool all_encrypted;		/* nothing is taken in the clear */
 	int listening;			/* the socket, -1 = none */
 	struct io_op accept, timer, soon;
 	struct io_op *user_accept;

@@ -33,6 +33,7 @@ struct tls_context {
 	BIO_METHOD *method;
 	uint64_t key_bytes;
 	uint32_t out_bytes, in_bytes;	/* of an open link's buffers */
+	bool trusting;			/* there is an authority */
 	bool server;			/* of a front end: any client of the authority */
 	unsigned pin_count;
 	struct tls_pin pins[PEERS_MAX];
@@ -120,7 +121,7 @@ static int fail(struct tls *t, int res, const char *format, ...)
 static const struct tls_pin *pin_of_key(const struct tls_context *c, const uint8_t fingerprint[FINGERPRINT_BYTES])
 {
 	for (unsigned i = 0; i < c->pin_count; i++)
-		if (memcmp(c->pins[i].fingerprint, fingerprint, FINGERPRINT_BYTES) == 0)
+		if (!c->pins[i].certified && memcmp(c->pins[i].fingerprint, fingerprint, FINGERPRINT_BYTES) == 0)
 			return &c->pins[i];
 	return NULL;
 }
@@ -133,9 +134,29 @@ static const struct tls_pin *pin_of_node(const struct tls_context *c, const char
 	return NULL;
 }
 
-/* Whether @certificate is of somebody whom we know; whoever sent it has yet to prove that the key is its own. */
-static bool certificate_known(struct tls *t, const X509 *certificate)
+/* As OpenSSL does it: the chain up to our authority, its dates and what it is for. */
+static bool certificate_verify(struct tls *t, X509_STORE_CTX *store, const char *name)
 {
+	if (X509_verify_cert(store) == 1) {
+		snprintf(t->node, sizeof t->node, "%s", name);
+		return true;
+	}
+	fail(t, -EKEYREJECTED, "its certificate, of %s, is refused: %s", name,
+	     X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
+	return false;
+}
+
+static bool node_is_certified(const struct tls *t, const char *name)
+{
+	const struct tls_pin *pin = pin_of_node(t->context, name);
+
+	return t->context->trusting && pin && pin->certified && (!t->expected[0] || strcmp(t->expected, name) == 0);
+}
+
+/* Whether @certificate is of somebody whom we know; whoever sent it has yet to prove that the key is its own. */
+static bool certificate_known(struct tls *t, X509_STORE_CTX *store)
+{
+	const X509 *certificate = X509_STORE_CTX_get0_cert(store);
 	uint8_t fingerprint[FINGERPRINT_BYTES];
 	char text[FINGERPRINT_TEXT_BYTES], shown[FINGERPRINT_SHORT_BYTES], name[NAME_BYTES];
 	const struct tls_pin *pin;
@@ -149,6 +170,8 @@ static bool certificate_known(struct tls *t, const X509 *certificate)
 	fingerprint_text(fingerprint, text);
 	fingerprint_short(fingerprint, shown);
 	pin = pin_of_key(t->context, fingerprint);
+	if (!pin && node_is_certified(t, name))
+		return certificate_verify(t, store, name);
 	if (t->expected[0] && (!pin || strcmp(pin->node, t->expected) != 0))
 		fail(t, -EKEYREJECTED, "its key %s (%s, it calls itself node %s) is not the one that the config has as "
 		     "fingerprint of node %s; when it has a new key, compare it by voice and set it with: holdfast "
@@ -164,28 +187,14 @@ static bool certificate_known(struct tls *t, const X509 *certificate)
 	return !t->failed;
 }
 
-/* Whatever it calls itself, as far as it can be shown. */
-static void client_name(struct tls *t, X509 *certificate)
+/* Whatever a client calls itself, as far as it can be shown. */
+static void client_name(X509 *certificate, char out[NAME_BYTES])
 {
-	int len = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, t->node, NAME_BYTES);
-
-	if (len <= 0)
-		strcpy(t->node, "?");
-	for (char *at = t->node; *at; at++)
+	if (X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, out, NAME_BYTES) <= 0)
+		strcpy(out, "?");
+	for (char *at = out; *at; at++)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
-}
-
-/* As OpenSSL does it: the chain up to our authority, its dates and what it is for. */
-static int client_verify(struct tls *t, X509_STORE_CTX *store)
-{
-	if (X509_verify_cert(store) == 1) {
-		client_name(t, X509_STORE_CTX_get0_cert(store));
-		return 1;
-	}
-	fail(t, -EKEYREJECTED, "its certificate is refused: %s",
-	     X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
-	return 0;
 }
 
 /* In place of all that OpenSSL would check of a chain. */
@@ -193,11 +202,12 @@ static int verify(X509_STORE_CTX *store, void *context)
 {
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
 	struct tls *t = SSL_get_app_data(ssl);
+	char name[NAME_BYTES];
 
 	(void)context;
 	if (t->context->server)
-		return client_verify(t, store);
-	if (certificate_known(t, X509_STORE_CTX_get0_cert(store))) {
+		client_name(X509_STORE_CTX_get0_cert(store), name);
+	if (t->context->server ? certificate_verify(t, store, name) : certificate_known(t, store)) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
@@ -299,7 +309,7 @@ int tls_context_new(struct tls_context **out, const struct identity *identity, c
 	if (!c)
 		return -ENOMEM;
 	for (unsigned i = 0; i < pin_count; i++) {
-		if (pin_of_key(c, pins[i].fingerprint)) {
+		if (!pins[i].certified && pin_of_key(c, pins[i].fingerprint)) {
 			tls_context_free(c);
 			return -EINVAL;
 		}
@@ -320,6 +330,12 @@ void tls_context_free(struct tls_context *c)
 	SSL_CTX_free(c->ssl);
 	BIO_meth_free(c->method);
 	free(c);
+}
+
+void tls_context_trust(struct tls_context *c, struct x509_store_st *authority)
+{
+	c->trusting = true;
+	SSL_CTX_set1_cert_store(c->ssl, authority);
 }
 
 void tls_context_set_key_bytes(struct tls_context *c, uint64_t bytes)

@@ -9,6 +9,8 @@
  *
  * The other side is who its key says: the certificate's public key is one of the pinned ones, and its CN is the name of
  * the node that this key is pinned for. No authority, no expiry date and no algorithm but Ed25519 takes part in that.
+ * Where a node has no pinned key, and the context an authority, it is who shows a certificate with its name as CN, that
+ * the authority has signed and that is good today; its own key is an Ed25519 one all the same.
  * The dialer expects one certain node. The listener's first byte says that it has accepted the dialer, so whoever is
  * refused knows it when the handshake ends, and not from a link that breaks later.
  *
@@ -43,13 +45,17 @@ enum {
  * of 16 KiB, 380 GiB (RFC 8446, 5.5); small records count as full ones. */
 #define TLS_KEY_BYTES (64ull << 30)
 
-struct tls_pin { char node[NAME_BYTES]; uint8_t fingerprint[FINGERPRINT_BYTES]; };
+/* A node, and the fingerprint of its key; or certified: it has none, and a certificate of the authority names it. */
+struct tls_pin { char node[NAME_BYTES]; bool certified; uint8_t fingerprint[FINGERPRINT_BYTES]; };
 
 /* What all links of a node have in common. @identity is the caller's, until tls_context_free(); @pins are copied.
  * -EINVAL when two pins have the same key; -ENOMEM. */
 struct tls_context;
 MUST_CHECK int tls_context_new(struct tls_context **out, const struct identity *identity, const struct tls_pin *pins,
 			       unsigned pin_count);
+struct x509_store_st;
+/* The authority that certifies those of the pins that are. */
+void tls_context_trust(struct tls_context *context, struct x509_store_st *authority);
 struct certificates;
 /* @certificates are the caller's, until tls_context_free(). -EINVAL OpenSSL does not take the certificate; -ENOMEM. */
 MUST_CHECK int tls_context_new_server(struct tls_context **out, const struct certificates *certificates);

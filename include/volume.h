@@ -36,7 +36,13 @@ struct volume_peer_config {
 	bool commit;			/* of COMMIT_ANY: it is one of those that count; not in mode A */
 	bool pinned;			/* its link is encrypted, and it proves by its key who it is */
 	uint8_t fingerprint[FINGERPRINT_BYTES];	/* of that key; the io knows what to do with it */
+	bool certified;			/* not pinned: a certificate of the config's authority proves who it is */
 };
+
+static inline bool peer_config_encrypted(const struct volume_peer_config *peer)
+{
+	return peer->pinned || peer->certified;
+}
 
 struct volume_config {
 	struct geometry geometry;	/* what the config says; open refuses a replica that says otherwise */

@@ -350,6 +350,9 @@ static void config_links_are_encrypted_or_local_and_allowed_to_be_in_the_clear(v
 		  "[peer c]\naddress = unix:/c\n", "");
 	links_are(-EPERM, CLEAR "listen = 10.0.0.1:1\n[peer b]\naddress = 10.0.0.2:1\n" PIN
 		  "[peer c]\naddress = unix:/c\n", "peer c has no fingerprint, and 10.0.0.1:1");
+	links_are(0, HEAD "ca = /ca.pem\n[peer b]\naddress = 10.0.0.2:1\n" PIN "[peer c]\naddress = 10.0.0.3:1\n", "");
+	assert_false(config.volume.peers[0].certified);
+	assert_true(config.volume.peers[1].certified);
 	refused(HEAD "insecure-loopback = maybe\n", "neither yes nor no");
 #undef PIN
 #undef CLEAR
@@ -391,7 +394,7 @@ static void config_written_reads_back_the_same(void **state)
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
 		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
 		      "resync-rate = 1M\nsplit-brain = keep-only-writer\ninsecure-loopback = yes\n"
-		      "nbd-tls = /a b\nfilesystem = yes\nmount = /srv/a b\n"
+		      "nbd-tls = /a b\nca = /ca\nfilesystem = yes\nmount = /srv/a b\n"
 		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\nfingerprint = sha256:" FINGERPRINT "\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);

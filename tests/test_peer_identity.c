@@ -75,7 +75,7 @@ static void dial_that_is_refused_says_why_in_the_status(void **state)
 	(void)state;
 	pinned_set(c, 0, true);
 	assert_false(meet_again(c));
-	assert_non_null(strstr(peer_of(c, 0, 1)->why, "not encrypted, and node b has a fingerprint in the config"));
+	assert_non_null(strstr(peer_of(c, 0, 1)->why, "not encrypted, and node b has to prove who it is"));
 	keys_are(c, "a", "x");
 	assert_false(meet_again(c));
 	assert_non_null(strstr(peer_of(c, 0, 1)->why, "says that it is node b, and its key is node x's"));
