@@ -27,7 +27,8 @@ enum {
 	MEMORY_BYTES_DEFAULT = 256 << 20,
 	MEMORY_BYTES_MIN =
 		160 << 20, /* 80 MiB of it are the front ends' buffers: NBD allows requests of 32 MiB; the rest is
-			    * enough for two peers */
+			    * enough for two peers and their encrypted links. A filesystem or nbd-tls may need more:
+			    * what is refused says how much */
 
 	REQUEST_BYTES_MAX = 32 << 20, /* one volume_request's data: NBD's customary maximum */
 	CLIENTS_MAX = 64,             /* NBD connections of one daemon */
