@@ -191,11 +191,14 @@ static void link_failed(struct link *l, int error)
 	link_move(l, LINK_FAILED);
 }
 
+/* By the last one found: a node with one peer has no other, and the table is long. */
 struct link *link_find(struct links *s, int socket)
 {
+	if (s->found && s->found->state != LINK_FREE && s->found->socket == socket)
+		return s->found;
 	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++)
 		if (l->state != LINK_FREE && l->socket == socket)
-			return l;
+			return s->found = l;
 	return NULL;
 }
 
@@ -670,10 +673,11 @@ static void quiet_look(struct links *s)
 	void (*stopped)(void *context) = s->stopped;
 	bool busy = s->accept.in_flight || s->timer.in_flight || s->soon.in_flight || !list_empty(&s->ended);
 
-	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++)
-		busy |= l->state != LINK_FREE;
-	if (busy || !s->stopping || !stopped)
+	if (busy || !s->stopping || !stopped)		/* after nearly every op: no link is looked at */
 		return;
+	for (struct link *l = s->all; l < s->all + LINKS_MAX; l++)
+		if (l->state != LINK_FREE)
+			return;
 	s->stopped = NULL;
 	stopped(s->stopped_context);
 }

@@ -78,6 +78,7 @@ struct links {
 	void (*stopped)(void *context);
 	void *stopped_context;
 	char why[PEERS_MAX][WHY_BYTES];	/* of each peer's last dial */
+	struct link *found;		/* by link_find(), the last time */
 	struct link all[LINKS_MAX];
 };
 
