@@ -13,8 +13,8 @@
  *
  * Strangers: LINK_STRANGERS_MAX connections at a time may be on their way to a proof, each for LINK_HANDSHAKE_NS; one
  * more ends the oldest of them, or is sent away itself when they all come from where peers are. An address that has
- * failed again and again has to wait, longer each time, before it is heard; not one where a peer is. What is refused is
- * told to the operator, LINK_LINES lines in LINK_LINES_NS at most.
+ * failed again and again has to wait, longer each time, before it is heard; not one where a peer is, nor any of a front
+ * end. What is refused is told to the operator, LINK_LINES lines in LINK_LINES_NS at most.
  */
 #ifndef HOLDFAST_LINKS_H
 #define HOLDFAST_LINKS_H

@@ -78,7 +78,8 @@ static uint64_t address_failed(struct links *s, const char *address)
 	struct links_address *a;
 	uint8_t host[16];
 
-	if (address_is_a_peers(s, address) || !host_of(address, host))
+	/* A host has many clients: one that is wrong must not keep the others out. */
+	if (s->config.server || address_is_a_peers(s, address) || !host_of(address, host))
 		return 0;
 	a = address_find(s, host);
 	if (!a)

@@ -99,7 +99,7 @@ fact "off loopback nothing is served, or listed, in the clear"
 
 cp "$tls/ca-cert.pem" "$T/other/ca-cert.pem"	# it trusts the server, and is of another authority itself
 ! on a nbdinfo "nbds://10.77.0.1/$V?tls-certificates=$T/other" >/dev/null 2>&1 || fail "a client of another authority"
-logged 'a connection from 10.77.0.1:[0-9]+ was refused: its certificate is refused: ' || fail "the log does not say it"
+logged 'a connection from 10.77.0.1:[0-9]+ was refused: its certificate, of client, is refused: ' || fail "the log does not say it"
 mkdir "$T/nobody"
 cp "$tls/ca-cert.pem" "$T/nobody/"
 ! on a nbdinfo "nbds://10.77.0.1/$V?tls-certificates=$T/nobody" >/dev/null 2>&1 || fail "a client without a certificate"
@@ -111,7 +111,7 @@ openssl x509 -req -in "$tls/client.csr" -CA "$tls/ca-cert.pem" -CAkey "$tls/ca-k
 	-out "$T/nobody/client-cert.pem" 2>/dev/null
 cp "$tls/client-key.pem" "$T/nobody/client-key.pem"
 ! on a nbdinfo "nbds://10.77.0.1/$V?tls-certificates=$T/nobody" >/dev/null 2>&1 || fail "a certificate of yesterday"
-logged 'its certificate is refused: certificate has expired' || fail "the log does not say that it has expired"
+logged 'its certificate, of client, is refused: certificate has expired' || fail "the log does not say that it has expired"
 fact "no certificate, another authority's, another purpose's and an expired one are refused"
 
 # s_client does not know NBD's first bytes: a few lines carry them
