@@ -48,7 +48,9 @@ cleanup()
 			[ -e "/run/netns/$net-$at" ] && echo "--- status of $at" && hf "$at" status
 		done
 	fi
-	for pid in "${jobs_started[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+	# A job is a shell; what it runs in a namespace is its child.
+	# shellcheck disable=SC2046
+	for pid in "${jobs_started[@]}"; do kill -KILL $(ps -o pid= --ppid "$pid") "$pid" 2>/dev/null; done
 	for pid in $(daemons_of_test); do kill -KILL "$pid" 2>/dev/null; done
 	wait 2>/dev/null
 	awk -v t="$T/" 'index($2, t) == 1 && $3 !~ /^fuse/ { print $2 }' /proc/mounts | sort -r |
