@@ -16,7 +16,7 @@ FLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno
 # The fuzzers' build accepts any checksum, so that mutated bytes get past it.
 FLAGS_fuzz := -O1 -g -Wno-unknown-warning-option -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DFUZZ_ANY_CHECKSUM
 
-PACKAGES := liburing fuse3 libcap-ng jansson libisal libxxhash libarchive
+PACKAGES := liburing fuse3 libcap-ng jansson libisal libxxhash libarchive openssl
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES)) -linih
 COMPILER := $(CC_$(FLAVOUR))

@@ -114,7 +114,7 @@ int frame_hello_check(const struct frame_hello *hello, const char **field)
 		*field = "node";
 	else if (memchr(hello->to, 0, NAME_BYTES) == NULL)
 		*field = "to";
-	else if (from_le32(hello->flags) & ~(uint32_t)HELLO_RESYNCING)
+	else if (from_le32(hello->flags) & ~(uint32_t)HELLO_FLAGS)
 		*field = "flags";
 	else if (from_le32(hello->epoch_count) * sizeof(struct epoch_entry) != tail)
 		*field = "epoch_count";

@@ -74,7 +74,11 @@ struct frame_hello {
 	le32 flags;		/* HELLO_... */
 };
 _Static_assert(sizeof(struct frame_hello) == 232, "size on the wire");
-enum { HELLO_RESYNCING = 1 };	/* the sender's store is in the middle of a resync: it can give nothing to anybody */
+enum {
+	HELLO_RESYNCING = 1,	/* the sender's store is in the middle of a resync: it can give nothing to anybody */
+	HELLO_CLEAR = 2,	/* the sender's config allows a link to the receiver in the clear: both must say so */
+	HELLO_FLAGS = HELLO_RESYNCING | HELLO_CLEAR,
+};
 
 struct frame_start { struct frame_position at; };
 

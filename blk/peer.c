@@ -146,18 +146,51 @@ void peer_learn(struct peer *p, uint64_t lsn)
 		lack_learn(p->lack, lsn, !p->resyncing);
 }
 
+bool peer_proved(const struct volume *v, const struct volume_peer_config *config, int socket, char why[WHY_BYTES])
+{
+	const char *node = v->io->socket_node(v->io, socket);
+
+	bool encrypted = peer_config_encrypted(config);
+
+	if (*node ? strcmp(node, config->name) == 0 : !encrypted && v->config.insecure_loopback)
+		return true;
+	if (*node)
+		snprintf(why, WHY_BYTES, "it says that it is node %s, and its key is node %s's", config->name, node);
+	else
+		snprintf(why, WHY_BYTES, encrypted ?
+			 "its link is not encrypted, and node %s has to prove who it is" :
+			 "its link is not encrypted, and the config here does not allow that for node %s "
+			 "(insecure-loopback)", config->name);
+	return false;
+}
+
+static void peer_not_dialed(struct peer *p, int error)
+{
+	struct volume *v = p->volume;
+
+	p->redial_ns = volume_now(v) + REDIAL_NS;
+	p->expected_ns = 0;
+	if (p->state != PEER_REFUSED && error != -ECANCELED && p->dial.why)
+		snprintf(p->why, sizeof p->why, "%s", p->dial.why);
+	else if (p->state != PEER_REFUSED && error != -ECANCELED)
+		snprintf(p->why, sizeof p->why, "dialing %s: %s", p->config->address, strerrordesc_np(-error));
+	p->dial.why = NULL;
+	volume_turn_soon(v);
+}
+
 static void peer_dialed(struct io_op *op, int64_t result)
 {
 	struct peer *p = container_of(op, struct peer, dial);
 	struct volume *v = p->volume;
+	char why[WHY_BYTES];
 
+	if (result >= 0 && !peer_proved(v, p->config, (int)result, why)) {
+		v->io->close(v->io, (int)result);
+		p->dial.why = why;
+		result = -EACCES;
+	}
 	if (result < 0) {
-		p->redial_ns = volume_now(v) + REDIAL_NS;
-		p->expected_ns = 0;
-		if (p->state != PEER_REFUSED && result != -ECANCELED)
-			snprintf(p->why, sizeof p->why, "dialing %s: %s", p->config->address,
-				 strerrordesc_np((int)-result));
-		volume_turn_soon(v);
+		peer_not_dialed(p, (int)result);
 		return;
 	}
 	/* Meanwhile the volume may have begun to close, or another connection may have been made. */
@@ -195,7 +228,8 @@ void peer_dial(struct peer *p, uint64_t now)
 		return;
 	p->redial_ns = now + TICK_NS;	/* a connection that ends at once is not made anew at once */
 	p->deadline_ns = now + v->config.peer_timeout_ns;
-	p->dial = (struct io_op){ .kind = IO_DIAL, .address = p->config->address, .done = peer_dialed };
+	p->dial = (struct io_op){ .kind = IO_DIAL, .address = p->config->address, .node = p->config->name,
+				  .done = peer_dialed };
 	v->io->submit(v->io, &p->dial);
 }
 

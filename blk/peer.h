@@ -132,6 +132,9 @@ void peer_source_lost(struct volume *v);
 /* NULL: there is none. */
 struct peer *peer_by_name(struct volume *v, const char *name);
 bool peer_connected(const struct peer *p);
+/* Whether who is at the other end of @socket may be @config's node: by its key, or where no key is asked for. If not,
+ * @why is the sentence. */
+bool peer_proved(const struct volume *v, const struct volume_peer_config *config, int socket, char why[WHY_BYTES]);
 bool peer_quiet(const struct peer *p);
 /* It has all our log durably, up to @lsn: for the floor of our journal. */
 void peer_learn(struct peer *p, uint64_t lsn);

@@ -5,6 +5,8 @@
 
 #include "volume_private.h"
 
+enum { TLS_HANDSHAKE = 22 };	/* the first byte of who means to encrypt the link */
+
 static void greeting_end(struct greeting *g)
 {
 	struct volume *v = g->volume;
@@ -56,10 +58,13 @@ static void greeting_look(struct greeting *g)
 	const struct frame_header *header = (const void *)g->in;
 	const struct frame_hello *hello = (const void *)(header + 1);
 	const char *field = NULL;
+	char why[WHY_BYTES];
 	int result = frame_look(g->in, g->in_len, &v->geometry, &field);
 
 	if (result == 0)
 		return;
+	if (result < 0 && g->in[0] == TLS_HANDSHAKE)
+		field = "magic: it begins a TLS handshake, and the config here has a fingerprint of no peer";
 	if (result == 1 && from_le16(header->type) != FRAME_HELLO) {
 		field = "type (HELLO comes first)";
 		result = -EBADMSG;
@@ -69,6 +74,13 @@ static void greeting_look(struct greeting *g)
 	if (result == 1 && !peer_by_name(v, hello->node)) {
 		field = "node: no peer of this name is configured";
 		result = -EBADMSG;
+	}
+	/* Before it comes between us and the connection that the node may have. */
+	if (result == 1 && !peer_proved(v, peer_by_name(v, hello->node)->config, g->socket, why)) {
+		say(v->io, IO_WARNING, "volume=%s peer=%s a connection was refused: %s; ended", v->config.name,
+		    hello->node, why);
+		greeting_end(g);
+		return;
 	}
 	/* With nothing at stake it is answered, so that the other side learns what is wrong. */
 	if (result == 1 && memcmp(hello->uuid, v->geometry.uuid, UUID_BYTES) != 0 &&

@@ -24,6 +24,8 @@ enum { REFUSED_RETRY_NS = 2000000000 };
 void peer_hello_fill(struct peer *p, struct frame_hello *hello, struct epoch_entry *epochs)
 {
 	struct volume *v = p->volume;
+	bool resyncing = v->meta.resync.running || v->sink.step != SINK_NONE;
+	bool clear = v->config.insecure_loopback && !peer_config_encrypted(p->config);
 
 	*hello = (struct frame_hello){
 		.version_min = to_le16(FRAME_VERSION_MIN), .version_max = to_le16(FRAME_VERSION_MAX),
@@ -34,7 +36,7 @@ void peer_hello_fill(struct peer *p, struct frame_hello *hello, struct epoch_ent
 		.end = frame_position_of(&v->log.closed), .durable = to_le64(v->journal.durable),
 		.commit = to_le64(v->commit), .promised = to_le64(v->meta.promised),
 		.epoch_count = to_le32(v->history.count),
-		.flags = to_le32(v->meta.resync.running || v->sink.step != SINK_NONE ? HELLO_RESYNCING : 0),
+		.flags = to_le32((resyncing ? HELLO_RESYNCING : 0) | (clear ? HELLO_CLEAR : 0)),
 	};
 	memcpy(hello->uuid, v->geometry.uuid, UUID_BYTES);
 	memcpy(hello->node, v->geometry.node, NAME_BYTES);
@@ -118,6 +120,11 @@ static bool same_volume(struct peer *p, const struct frame_hello *hello)
 			    "node %s speaks versions %u to %u of the protocol, node %s %d to %d; upgrade the older one",
 			    name, from_le16(hello->version_min), from_le16(hello->version_max), v->geometry.node,
 			    FRAME_VERSION_MIN, FRAME_VERSION_MAX);
+	else if (!*v->io->socket_node(v->io, p->socket) && !(from_le32(hello->flags) & HELLO_CLEAR))
+		peer_refuse(p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,
+			    "the link to node %s is not encrypted, and its config does not allow that; give both nodes "
+			    "each other's fingerprint (or, on one machine, insecure-loopback = yes in both configs)",
+			    name);
 	else if (memcmp(hello->uuid, v->geometry.uuid, UUID_BYTES) != 0)
 		peer_refuse(
 			p, FRAME_ERROR_VOLUME, 0, PEER_REFUSED,

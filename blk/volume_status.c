@@ -27,6 +27,7 @@ static void peer_status(struct volume *v, const struct peer *p, struct volume_pe
 	out->mode = p->config->mode;
 	out->state = peer_state_text(p->state);
 	out->connected = peer_connected(p);
+	out->encrypted = p->socket >= 0 && *p->volume->io->socket_node(p->volume->io, p->socket);
 	out->role = p->role;
 	out->lsn_received = p->received;
 	out->lsn_written = p->written;

@@ -120,6 +120,10 @@ enum cli_exit cli_replace(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_lsn(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_wait(struct cli *cli, int argc, char **argv);
 enum cli_exit cli_extract(struct cli *cli, int argc, char **argv);
+enum cli_exit cli_identity(struct cli *cli, int argc, char **argv);
+
+/* This node's fingerprint, and what to do with it on the others. CLI_REFUSED after a refusal. */
+MUST_CHECK enum cli_exit cli_identity_print(const struct config *config, const struct paths *paths);
 
 /* The number of a loop device over the volume's mount, or -ENOENT. */
 MUST_CHECK int cli_attached(const struct paths *paths);

@@ -9,13 +9,14 @@
 #include "cli.h"
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 #include "replica_files.h"
 
 /* What is given once, and is a key of the config. */
 static const char *const keys[] = {
 	"size", "node", "uuid", "listen", "commit", "min-copies",
 	"journal-size", "memory", "store", "journal", "meta", "bitmap", "undo",
-	"undo-size", "resync", "resync-rate", "split-brain",
+	"undo-size", "resync", "resync-rate", "split-brain", "insecure-loopback", "nbd-tls", "ca",
 };
 enum { KEYS = sizeof keys / sizeof keys[0] };
 
@@ -162,7 +163,7 @@ static void peer_command_print(const struct config *config, unsigned index)
 		printf(" --min-copies %u", volume->min_copies);
 	printf(" --journal-size %s%s", journal, volume->filesystem ? " --fs" : "");
 	resync_options_print(volume);
-	printf("\n");
+	printf("%s\n", volume->insecure_loopback ? " --insecure-loopback yes" : "");
 }
 
 static void next_steps_print(const struct config *config, const struct paths *paths)
@@ -177,6 +178,9 @@ static void next_steps_print(const struct config *config, const struct paths *pa
 		printf("on node %s run:\n", volume->peers[i].name);
 		peer_command_print(config, i);
 	}
+	if (volume->peer_count && !volume->insecure_loopback && !*config->ca)
+		printf("then on each node, for each other one, with what `create` or `holdfast identity %s` printed "
+		       "there: holdfast peer %s fingerprint NODE sha256:...\n", volume->name, volume->name);
 	if (volume->peer_count)
 		printf("then on each node: holdfast up %s\nand on one of them: holdfast promote "
 		       "%s\n",
@@ -191,8 +195,10 @@ static void next_steps_print(const struct config *config, const struct paths *pa
  * there is none. */
 static enum cli_exit replica_make(const struct config *config, const struct paths *paths)
 {
+	const struct geometry *geometry = &config->volume.geometry;
 	const char *volume = config->volume.name;
 	char why[WHY_BYTES];
+	int res;
 
 	if (access(paths->config, F_OK) == 0)
 		return cli_refuse(
@@ -200,7 +206,14 @@ static enum cli_exit replica_make(const struct config *config, const struct path
 			paths->config, volume);
 	if (config_write(config, paths, why) < 0)
 		return cli_refuse("volume %s: %s", volume, why);
+	res = identity_create(paths->state, geometry->node, geometry->uuid, why);
+	if (res < 0 && res != -EEXIST) {
+		unlink(paths->config);
+		return cli_refuse("volume %s: %s", volume, why);
+	}
 	if (replica_files_create(config, why) < 0) {
+		if (res == 0)
+			identity_remove(paths->state);
 		unlink(paths->config);
 		return cli_refuse_why(volume, why);
 	}
@@ -240,7 +253,9 @@ enum cli_exit cli_create(struct cli *cli, int argc, char **argv)
 	res = config_fill(&create, &config);
 	if (res == CLI_DONE)
 		res = replica_make(&config, &paths);
-	if (res == CLI_DONE)
+	if (res == CLI_DONE) {
 		next_steps_print(&config, &paths);
+		res = cli_identity_print(&config, &paths);
+	}
 	return res;
 }

@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 
 /* Static: a struct config is larger than is good for a stack. */
 static struct config config;
@@ -39,10 +40,18 @@ static int peer_find(const char *volume, const char *name)
 static enum cli_exit peer_list(struct cli *cli)
 {
 	(void)cli;
-	for (unsigned i = 0; i < config.volume.peer_count; i++)
-		printf("%-16s mode %s  %s\n", config.volume.peers[i].name,
-		       replication_mode_name(config.volume.peers[i].mode),
-		       config.volume.peers[i].address);
+	for (unsigned i = 0; i < config.volume.peer_count; i++) {
+		const struct volume_peer_config *peer = &config.volume.peers[i];
+		char shown[FINGERPRINT_SHORT_BYTES];
+
+		const char *proof = peer->pinned ? "encrypted, fingerprint " :
+				    peer->certified ? "encrypted, by its certificate" :
+				    config.volume.insecure_loopback ? "in the clear" : "no fingerprint yet: no link";
+
+		fingerprint_short(peer->fingerprint, shown);
+		printf("%-16s mode %s  %-22s %s%s\n", peer->name, replication_mode_name(peer->mode), peer->address,
+		       proof, peer->pinned ? shown : "");
+	}
 	return CLI_DONE;
 }
 
@@ -89,6 +98,18 @@ static enum cli_exit peer_mode(struct cli *cli)
 	return config_save(cli->words[0]);
 }
 
+static enum cli_exit peer_fingerprint(struct cli *cli)
+{
+	int index = peer_find(cli->words[0], cli->words[2]);
+	char why[WHY_BYTES];
+
+	if (index < 0)
+		return CLI_REFUSED;
+	if (config_peer_pin(&config.volume.peers[index], cli->words[3], why) < 0)
+		return cli_refuse("peer %s: %s", cli->words[2], why);
+	return config_save(cli->words[0]);
+}
+
 static enum cli_exit peer_reconnect(struct cli *cli)
 {
 	return cli_ask(cli, cli->words[0],
@@ -107,6 +128,7 @@ enum cli_exit cli_peer(struct cli *cli, int argc, char **argv)
 		{ "add", 4, 5, peer_add },
 		{ "remove", 3, 3, peer_remove },
 		{ "mode", 4, 4, peer_mode },
+		{ "fingerprint", 4, 4, peer_fingerprint },
 		{ "reconnect", 3, 3, peer_reconnect },
 	};
 	enum cli_exit res;

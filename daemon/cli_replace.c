@@ -6,6 +6,7 @@
 
 #include "auto.h"
 #include "cli.h"
+#include "identity.h"
 #include "replica_files.h"
 
 /* Static: a struct config is larger than is good for a stack. */
@@ -69,6 +70,13 @@ enum cli_exit cli_replace(struct cli *cli, int argc, char **argv)
 	if (moved > 0)
 		printf("volume %s: %d old file%s now end%s in %s; remove them when nobody needs them\n", volume, moved,
 		       moved == 1 ? "" : "s", moved == 1 ? "s" : "", ending);
+	moved = identity_create(paths.state, config.volume.geometry.node, config.volume.geometry.uuid, why);
+	if (moved < 0 && moved != -EEXIST)
+		return cli_refuse("volume %s: %s", volume, why);
+	if (moved == 0)
+		printf("volume %s: the key of this node was lost too, and it has a new one\n", volume);
+	if (moved == 0 && cli_identity_print(&config, &paths) != CLI_DONE)
+		return CLI_REFUSED;
 	if (replica_files_create(&config, why) < 0)
 		return cli_refuse_why(volume, why);
 	cli_detach_dead(volume, &paths);

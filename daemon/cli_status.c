@@ -91,6 +91,7 @@ static void peer_print(const json_t *peer, bool primary)
 	const json_t *resync = json_object_get(peer, "resync");
 	char progress[CLI_PROGRESS_BYTES], sent[32];
 	bool connected = json_is_true(json_object_get(peer, "connected"));
+	bool encrypted = json_is_true(json_object_get(peer, "encrypted"));
 	char lag[32], age[32];
 
 	printf("  %-10s %-10s %-8s mode %-2s %-22s %s", cli_json_text(peer, "name"),
@@ -99,7 +100,7 @@ static void peer_print(const json_t *peer, bool primary)
 	if (primary)
 		printf(", lacks %s in %.0f records of %.1f s", size_of(peer, "lag_bytes", lag),
 		       cli_json_number(peer, "lag_records"), cli_json_number(peer, "lag_seconds"));
-	printf("\n");
+	printf("%s\n", !connected ? "" : encrypted ? ", encrypted" : ", in the clear");
 	if (json_is_true(json_object_get(resync, "running"))) {
 		resync_text(resync, progress);
 		printf("    resyncing %s, %s of it sent as data\n", progress, size_of(resync, "bytes_sent", sent));

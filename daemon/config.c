@@ -16,6 +16,7 @@
 #include "config.h"
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 
 enum {
 	CONFIG_BYTES_MAX = 64 << 10,	/* all keys and PEERS_MAX peers need less than 16 KiB */
@@ -32,10 +33,11 @@ struct parser {
 	int result;			/* 0, or the first refusal, which @why tells */
 	enum section section;
 	bool volume_seen;
-	uint32_t keys_seen;		/* of [volume] */
+	uint64_t keys_seen;		/* of [volume] */
 	unsigned commit_line;		/* 0 = there is none */
 	unsigned peer_line;		/* where the section of @peer began */
 	char peer[SECTION_BYTES_MAX + 1], peer_address[ADDRESS_BYTES], peer_mode[8];
+	char peer_fingerprint[FINGERPRINT_TEXT_BYTES];
 };
 
 /* ---- paths -------------------------------------------------------------------------------- */
@@ -114,9 +116,10 @@ static int refuse(struct parser *p, unsigned line, const char *format, ...)
 	return p->result;
 }
 
-/* A peer is added when its section is over, and its address and mode are both known. */
+/* A peer is added when its section is over, and all of it is known. */
 static void section_end(struct parser *p)
 {
+	struct volume_config *volume = &p->out->volume;
 	char why[WHY_BYTES];
 
 	if (p->section != SECTION_PEER || p->result < 0)
@@ -124,7 +127,9 @@ static void section_end(struct parser *p)
 	if (!*p->peer_address)
 		refuse(p, p->peer_line, "[peer %s]: address is missing", p->peer);
 	else if (config_peer_add(p->out, p->peer, p->peer_address,
-				 *p->peer_mode ? p->peer_mode : NULL, why) < 0)
+				 *p->peer_mode ? p->peer_mode : NULL, why) < 0 ||
+		 (*p->peer_fingerprint &&
+		  config_peer_pin(&volume->peers[volume->peer_count - 1], p->peer_fingerprint, why) < 0))
 		refuse(p, p->peer_line, "[peer %s]: %.250s", p->peer, why);
 }
 
@@ -145,7 +150,7 @@ static void section_begin(struct parser *p, const char *name, size_t len)
 
 		p->section = SECTION_PEER;
 		p->peer_line = p->line;
-		*p->peer_address = *p->peer_mode = 0;
+		*p->peer_address = *p->peer_mode = *p->peer_fingerprint = 0;
 		snprintf(p->peer, sizeof p->peer, "%.*s", (int)(len - 4 - blanks),
 			 name + 4 + blanks);
 	} else {
@@ -225,9 +230,9 @@ static int volume_key(struct parser *p, const char *name, const char *value)
 
 	if (key < 0)
 		return refuse(p, p->line, "[volume] has no key \"%.64s\"", name);
-	if (p->keys_seen & UINT32_C(1) << key)
+	if (p->keys_seen & UINT64_C(1) << key)
 		return refuse(p, p->line, "%s is here twice", name);
-	p->keys_seen |= UINT32_C(1) << key;
+	p->keys_seen |= UINT64_C(1) << key;
 	if (strcmp(name, "commit") == 0)
 		p->commit_line = p->line;
 	if (config_set(p->out, name, value, why) < 0)
@@ -237,11 +242,11 @@ static int volume_key(struct parser *p, const char *name, const char *value)
 
 static int peer_key(struct parser *p, const char *name, const char *value)
 {
-	bool address = strcmp(name, "address") == 0;
-	char *out = address ? p->peer_address : p->peer_mode;
-	size_t room = address ? sizeof p->peer_address : sizeof p->peer_mode;
+	bool address = strcmp(name, "address") == 0, mode = strcmp(name, "mode") == 0;
+	char *out = address ? p->peer_address : mode ? p->peer_mode : p->peer_fingerprint;
+	size_t room = address ? sizeof p->peer_address : mode ? sizeof p->peer_mode : sizeof p->peer_fingerprint;
 
-	if (!address && strcmp(name, "mode") != 0)
+	if (!address && !mode && strcmp(name, "fingerprint") != 0)
 		return refuse(p, p->line, "[peer] has no key \"%.64s\"", name);
 	if (*out)
 		return refuse(p, p->line, "%s is here twice", name);
@@ -370,6 +375,17 @@ static void config_resync_print(const struct volume_config *volume, FILE *f)
 		fprintf(f, "split-brain = %s\n", split_policy_name(volume->split_policy));
 }
 
+static void config_peer_print(const struct volume_peer_config *peer, FILE *f)
+{
+	char fingerprint[FINGERPRINT_TEXT_BYTES];
+
+	fprintf(f, "\n[peer %s]\naddress = %s\nmode = %s\n", peer->name, peer->address,
+		replication_mode_name(peer->mode));
+	fingerprint_text(peer->fingerprint, fingerprint);
+	if (peer->pinned)
+		fprintf(f, "fingerprint = %s\n", fingerprint);
+}
+
 /* What is as config_init() has it is left out, but for what an operator looks for. */
 static void config_print(const struct config *config, const struct config *without, FILE *f)
 {
@@ -399,15 +415,19 @@ static void config_print(const struct config *config, const struct config *witho
 	config_resync_print(volume, f);
 	for (unsigned i = 0; i < config->nbd_count; i++)
 		fprintf(f, "%s%s", i ? " " : "nbd = ", config->nbd[i]);
-	fprintf(f, "%sloop = %s\n", config->nbd_count ? "\n" : "", config->loop ? "yes" : "no");
+	fprintf(f, "%s", config->nbd_count && *config->nbd_tls ? "\n" : "");
+	print_text(f, "nbd-tls", config->nbd_tls, "");
+	fprintf(f, "%sloop = %s\n", config->nbd_count && !*config->nbd_tls ? "\n" : "", config->loop ? "yes" : "no");
 	if (config->sqpoll)
 		fprintf(f, "sqpoll = yes\n");
+	print_text(f, "ca", config->ca, "");
+	if (volume->insecure_loopback)
+		fprintf(f, "insecure-loopback = yes\n");
 	if (volume->filesystem)
 		fprintf(f, "filesystem = yes\n");
 	print_text(f, "mount", config->mount, "");
 	for (unsigned i = 0; i < volume->peer_count; i++)
-		fprintf(f, "\n[peer %s]\naddress = %s\nmode = %s\n", volume->peers[i].name,
-			volume->peers[i].address, replication_mode_name(volume->peers[i].mode));
+		config_peer_print(&volume->peers[i], f);
 }
 
 /* Everything of @config but what @without has already. *out is the caller's. */

@@ -25,14 +25,23 @@
  *	resync-rate = 100M		a resync from here, bytes per second and peer at most; 0 or left out = no cap
  *	split-brain = none		none | keep-primary | keep-newest | keep-only-writer (include/volume.h)
  *	nbd = 127.0.0.1:10809 		besides the unix socket VOLUME.nbd; several separated by spaces
+ *	nbd-tls = DIR			there are ca-cert.pem, server-cert.pem and server-key.pem, as qemu and libnbd
+ *					name them: clients may use TLS, and must at addresses other than loopback's
  *	loop = yes			offer the loop front end (yes|no, default yes)
  *	sqpoll = no
+ *	ca = FILE			certificates (PEM) of an authority, and those between it and the nodes: a peer
+ *					without a fingerprint is who a certificate of it says, by its name (CN)
+ *	insecure-loopback = no		yes: peers without a fingerprint are met in the clear; only when all addresses,
+ *					listen and theirs, are loopback's or unix sockets, and their configs say it too
  *	filesystem = no			yes: a filesystem of our own lies on the volume, to be mounted as a directory
  *	mount = DIR			of filesystem = yes: `up` mounts it there
  *
  *	[peer b]
  *	address = 127.0.0.1:7702
  *	mode = C			A B C D, default C
+ *	fingerprint = sha256:9F...	of b's key, as `holdfast identity` prints it there: the link to b is encrypted,
+ *					and b has to prove this key. Without it there is no link to b, but for ca and
+ *					insecure-loopback, and the daemon does not start
  */
 #ifndef HOLDFAST_CONFIG_H
 #define HOLDFAST_CONFIG_H
@@ -51,6 +60,8 @@ struct config {
 	unsigned nbd_count;
 	char nbd[NBD_LISTENS_MAX][ADDRESS_BYTES];
 	bool loop, sqpoll;
+	char ca[PATH_MAX];		/* "" = peers are known by their fingerprints only */
+	char nbd_tls[PATH_MAX];		/* "" = NBD is not encrypted */
 	char mount[PATH_MAX];		/* "" = `up` mounts nothing */
 	/* The names of `commit = any K of` whose peers have not been looked for yet: none after config_check(). */
 	unsigned commit_count;

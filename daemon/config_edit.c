@@ -6,6 +6,7 @@
 
 #include "config_edit.h"
 #include "config_text.h"
+#include "identity.h"
 
 enum { UNDO_PATH_MAX = PATH_MAX - 4 };	/* there is room for "-0" */
 
@@ -118,7 +119,7 @@ static int set_node(struct config *config, const char *value, char why[WHY_BYTES
 
 static int set_listen(struct config *config, const char *value, char why[WHY_BYTES])
 {
-	int res = address_check(value, false, why);
+	int res = address_check(value, why);
 
 	return res < 0 ? res : set_text(value, config->volume.listen, ADDRESS_BYTES, why);
 }
@@ -321,13 +322,18 @@ static int set_nbd(struct config *config, const char *value, char why[WHY_BYTES]
 			return refuse(why, "the address \"%.140s\" is too long", value);
 		memcpy(address, value, len);
 		address[len] = 0;
-		res = address_check(address, true, why);
+		res = address_check(address, why);
 		if (res < 0)
 			return res;
 		config->nbd_count++;
 		value += len;
 	}
 	return config->nbd_count ? 0 : refuse(why, "no address is given");
+}
+
+static int set_nbd_tls(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->nbd_tls, why);
 }
 
 static int set_loop(struct config *config, const char *value, char why[WHY_BYTES])
@@ -343,6 +349,16 @@ static int set_sqpoll(struct config *config, const char *value, char why[WHY_BYT
 static int set_filesystem(struct config *config, const char *value, char why[WHY_BYTES])
 {
 	return set_bool(value, &config->volume.filesystem, why);
+}
+
+static int set_ca(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_path(value, config->ca, why);
+}
+
+static int set_insecure_loopback(struct config *config, const char *value, char why[WHY_BYTES])
+{
+	return set_bool(value, &config->volume.insecure_loopback, why);
 }
 
 static int set_mount(struct config *config, const char *value, char why[WHY_BYTES])
@@ -375,8 +391,11 @@ static const struct {
 	{ "journal-block", set_journal_block },
 	{ "segment", set_segment_bytes },
 	{ "nbd", set_nbd },
+	{ "nbd-tls", set_nbd_tls },
 	{ "loop", set_loop },
 	{ "sqpoll", set_sqpoll },
+	{ "ca", set_ca },
+	{ "insecure-loopback", set_insecure_loopback },
 	{ "filesystem", set_filesystem },
 	{ "mount", set_mount },
 };
@@ -418,7 +437,7 @@ int config_peer_add(struct config *config, const char *name, const char *address
 	int res = name_check(name, why);
 
 	if (res == 0)
-		res = address_check(address, false, why);
+		res = address_check(address, why);
 	if (res < 0)
 		return res;
 	if (mode && mode_parse(mode, &peer.mode) < 0)
@@ -437,6 +456,17 @@ int config_peer_add(struct config *config, const char *name, const char *address
 	return 0;
 }
 
+int config_peer_pin(struct volume_peer_config *peer, const char *value, char why[WHY_BYTES])
+{
+	memset(peer->fingerprint, 0, sizeof peer->fingerprint);
+	peer->pinned = strcmp(value, "none") != 0;
+	if (!peer->pinned || fingerprint_parse(value, peer->fingerprint) == 0)
+		return 0;
+	peer->pinned = false;
+	return refuse(why, "\"%.80s\" is no fingerprint: sha256: and 64 hex digits, as `holdfast identity` prints it "
+		      "on that node; or none", value);
+}
+
 int config_commit_resolve(struct config *config, char why[WHY_BYTES])
 {
 	for (unsigned i = 0; i < config->commit_count; i++) {
@@ -450,6 +480,32 @@ int config_commit_resolve(struct config *config, char why[WHY_BYTES])
 	memset(config->commit_names, 0, sizeof config->commit_names);
 	config->commit_count = 0;
 	return commit_check(&config->volume, why);
+}
+
+int config_links_check(const struct config *config, char why[WHY_BYTES])
+{
+	const struct volume_config *volume = &config->volume;
+
+	for (unsigned i = 0; i < volume->peer_count; i++) {
+		const struct volume_peer_config *peer = &volume->peers[i];
+		const char *elsewhere = !address_is_local(peer->address) ? peer->address :
+					*volume->listen && !address_is_local(volume->listen) ? volume->listen : NULL;
+
+		if (peer_config_encrypted(peer) || (volume->insecure_loopback && !elsewhere))
+			continue;
+		if (volume->insecure_loopback)
+			refuse(why, "peer %s has no fingerprint, and %s is reached from other machines: "
+			       "insecure-loopback is for 127.0.0.1, [::1] and unix sockets only; print the "
+			       "fingerprint there with: holdfast identity %s, and set it here with: holdfast peer %s "
+			       "fingerprint %s sha256:...", peer->name, elsewhere, volume->name, volume->name,
+			       peer->name);
+		else
+			refuse(why, "peer %s has no fingerprint, so nobody could tell who is there; print it on that "
+			       "node with: holdfast identity %s, and set it here with: holdfast peer %s fingerprint %s "
+			       "sha256:...", peer->name, volume->name, volume->name, peer->name);
+		return -EPERM;
+	}
+	return 0;
 }
 
 /* Whether two of a replica's files have the same path. */
@@ -474,7 +530,7 @@ static bool files_collide(const struct config *config)
 
 int config_check(struct config *config, char why[WHY_BYTES])
 {
-	const struct volume_config *volume = &config->volume;
+	struct volume_config *volume = &config->volume;
 	static const uint8_t no_uuid[UUID_BYTES];
 
 	if (memcmp(volume->geometry.uuid, no_uuid, UUID_BYTES) == 0)
@@ -494,6 +550,12 @@ int config_check(struct config *config, char why[WHY_BYTES])
 		return refuse(why, "a volume with a filesystem has at least %llu MiB", FILESYSTEM_BYTES_MIN >> 20);
 	if (*config->mount && !volume->filesystem)
 		return refuse(why, "mount is set, but filesystem is not yes");
+	for (unsigned i = 0; i < config->nbd_count; i++)
+		if (!address_is_local(config->nbd[i]) && !*config->nbd_tls)
+			return refuse(why, "nbd: the address \"%s\" is not loopback, and nbd-tls is not set; set it, "
+				      "or use 127.0.0.1, [::1] or unix:", config->nbd[i]);
+	for (unsigned i = 0; i < volume->peer_count; i++)
+		volume->peers[i].certified = *config->ca && !volume->peers[i].pinned;
 	if (files_collide(config))
 		return refuse(why, "store, journal, meta, bitmap and undo must be different files");
 	return geometry_check(&volume->geometry, why);

@@ -76,14 +76,14 @@ static const char *address_split(const char *address, char *host, bool *v6)
 	return port;
 }
 
-int address_check(const char *address, bool loopback_only, char why[WHY_BYTES])
+int address_check(const char *address, char why[WHY_BYTES])
 {
 	struct sockaddr_un un;
 	struct in_addr in;
 	struct in6_addr in6;
 	char host[ADDRESS_BYTES];
 	const char *port;
-	bool v6, loopback;
+	bool v6;
 
 	if (strlen(address) >= ADDRESS_BYTES)
 		return address_refuse(address, "is too long", why);
@@ -107,21 +107,27 @@ int address_check(const char *address, bool loopback_only, char why[WHY_BYTES])
 		if (inet_pton(AF_INET6, host, &in6) != 1)
 			return address_refuse(address,
 					      "is not IPv4:PORT, [IPv6]:PORT or unix:/PATH", why);
-		loopback = IN6_IS_ADDR_LOOPBACK(&in6);
-	} else {
-		if (inet_pton(AF_INET, host, &in) != 1)
-			return address_refuse(address,
-					      "is not IPv4:PORT, [IPv6]:PORT or unix:/PATH "
-					      "(names are not looked up)",
-					      why);
-		loopback = ntohl(in.s_addr) >> 24 == 127;
-	}
-	if (loopback_only && !loopback) {
-		address_refuse(address, "is not loopback, and there is no TLS here yet; "
-			       "use 127.0.0.1, [::1] or unix:", why);
-		return -EPERM;
+	} else if (inet_pton(AF_INET, host, &in) != 1) {
+		return address_refuse(address, "is not IPv4:PORT, [IPv6]:PORT or unix:/PATH "
+				      "(names are not looked up)", why);
 	}
 	return 0;
+}
+
+bool address_is_local(const char *address)
+{
+	char host[ADDRESS_BYTES], why[WHY_BYTES];
+	struct in6_addr in6;
+	struct in_addr in;
+	bool v6;
+
+	if (address_check(address, why) < 0)
+		return false;
+	if (strncmp(address, "unix:", 5) == 0)
+		return true;
+	(void)!address_split(address, host, &v6);
+	return v6 ? inet_pton(AF_INET6, host, &in6) == 1 && IN6_IS_ADDR_LOOPBACK(&in6) :
+		    inet_pton(AF_INET, host, &in) == 1 && ntohl(in.s_addr) >> 24 == 127;
 }
 
 /* Decimal digits at @text; *end is what follows them. */

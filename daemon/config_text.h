@@ -11,9 +11,10 @@
 /* A node's or volume's name: letters, digits, - _ . ; not starting with a dot or dash; 1 to 63
  * bytes. -EINVAL with @why. */
 MUST_CHECK int name_check(const char *name, char why[WHY_BYTES]);
-/* "unix:/PATH", "IPv4:PORT" or "[IPv6]:PORT" (a %zone is fine), port 1 to 65535. -EINVAL with @why;
- * -EPERM when @loopback_only and it is neither loopback nor unix. */
-MUST_CHECK int address_check(const char *address, bool loopback_only, char why[WHY_BYTES]);
+/* "unix:/PATH", "IPv4:PORT" or "[IPv6]:PORT" (a %zone is fine), port 1 to 65535. -EINVAL with @why. */
+MUST_CHECK int address_check(const char *address, char why[WHY_BYTES]);
+/* Whether it is such an address, and one that no other machine reaches: loopback's, or a unix socket. */
+MUST_CHECK bool address_is_local(const char *address);
 /* "5s" or "500ms" to ns; -EINVAL, -ERANGE. */
 MUST_CHECK int duration_parse(const char *text, uint64_t *ns);
 /* "A" to "D"; -EINVAL. */

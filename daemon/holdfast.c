@@ -18,7 +18,8 @@ static const struct cli_verb verbs[] = {
 	  "[--store PATH] "
 	  "[--journal PATH] [--meta PATH] [--bitmap PATH] [--undo PATH] [--undo-size SIZE] "
 	  "[--resync blocks|checksum] [--resync-rate SIZE] "
-	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--no-loop] [--fs]",
+	  "[--split-brain none|keep-primary|keep-newest|keep-only-writer] [--nbd ADDRESS]... [--nbd-tls DIR] "
+	  "[--no-loop] [--fs] [--ca FILE] [--insecure-loopback yes|no]",
 	  "make a new replica and its config", cli_create, false },
 	{ "up", "VOLUME [--primary]", "start the daemon", cli_up, false },
 	{ "down", "VOLUME", "stop the daemon, with everything in the store", cli_down, false },
@@ -39,8 +40,10 @@ static const struct cli_verb verbs[] = {
 	{ "wait", "VOLUME --lsn LSN [--node NODE] [--timeout SECONDS]",
 	  "wait until readers, here or on NODE, see the log up to there", cli_wait, false },
 	{ "peer",
-	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | reconnect NAME",
+	  "VOLUME list | add NAME ADDRESS [MODE] | remove NAME | mode NAME MODE | "
+	  "fingerprint NAME FINGERPRINT|none | reconnect NAME",
 	  "show and change the peers", cli_peer, false },
+	{ "identity", "VOLUME [--create]", "print this node's fingerprint, or make it a key", cli_identity, false },
 	{ "divergence", "VOLUME list | show ID | export ID FILE [--force] | drop ID",
 	  "what this node wrote and gave up", cli_divergence, false },
 	{ "resolve", "VOLUME --keep NODE [--dry-run]", "end a split brain: NODE's history is kept",

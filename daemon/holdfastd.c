@@ -10,6 +10,8 @@
  *	stop_loop_done()	the loop front end is unmounted
  *	stop_mount_done()	the directory is unmounted
  *	stop_volume_closed()	the store is written
+ *	stop_links_done()	no connection to a peer is left
+ *	stop_nbd_links_done()	nor one to a client
  *	stop_control_done()	who asked for it has been told
  *	finish()		all memory and files are given back
  *
@@ -28,10 +30,14 @@
 #include <unistd.h>
 
 #include "auto.h"
+#include "certificates.h"
 #include "checker.h"
 #include "config.h"
+#include "config_edit.h"
 #include "config_text.h"
 #include "control.h"
+#include "identity.h"
+#include "links.h"
 #include "loop.h"
 #include "mount.h"
 #include "nbd.h"
@@ -57,6 +63,11 @@ struct daemon {
 	struct replica_files files;	/* until the ring owns them */
 	struct ring *ring;
 	struct io *io;
+	struct identity *identity;	/* these three only when a peer has to prove who it is */
+	struct x509_store_st *authority;	/* NULL: its fingerprint is all that counts */
+	struct links *links;
+	struct certificates *certificates;	/* these two only with nbd-tls */
+	struct links *nbd_links;
 	struct volume *volume;
 	struct nbd_server *nbd;
 	struct loop *loop;		/* NULL: not offered */
@@ -67,6 +78,7 @@ struct daemon {
 	struct io_op signal;
 	int signal_fd;
 	bool opened, stopping, pid_written;
+	int close_result;		/* of volume_close() */
 	int exit_code;
 	char why[WHY_BYTES];
 };
@@ -304,24 +316,64 @@ static int ring_start(struct daemon *d)
 /* `memory` is for all of it: what the front ends take is not the volume's. */
 static void memory_divide(struct daemon *d)
 {
-	uint64_t front_ends = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
-			      (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0);
+	uint64_t others = NBD_MEMORY_BYTES + (d->config.loop ? LOOP_MEMORY_BYTES : 0) +
+			  (d->config.volume.filesystem ? MOUNT_MEMORY_BYTES : 0) +
+			  links_memory_bytes(&d->config.volume) +
+			  (*d->config.nbd_tls ? links_server_memory_bytes() : 0);
 
-	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && front_ends < MEMORY_BYTES_MIN);
-	d->config.volume.memory_bytes -= front_ends;
+	CHECK(d->config.volume.memory_bytes >= MEMORY_BYTES_MIN && others < MEMORY_BYTES_MIN);
+	d->config.volume.memory_bytes -= others;
 }
 
-/* Until the link between nodes is encrypted the operator is told each time. */
+/* In the clear there is no telling who is there: the operator is told each time. */
 static void plaintext_warn(struct daemon *d)
 {
-	char why[WHY_BYTES];
-
 	for (unsigned i = 0; i < d->config.volume.peer_count; i++)
-		if (address_check(d->config.volume.peers[i].address, true, why) == -EPERM)
-			say(d->io, IO_WARNING,
-			    "volume=%s peer=%s the link to %s is not encrypted; use it in a network that "
-			    "you trust, or through a tunnel",
-			    d->name, d->config.volume.peers[i].name, d->config.volume.peers[i].address);
+		if (!peer_config_encrypted(&d->config.volume.peers[i]))
+			say(d->io, IO_WARNING, "volume=%s peer=%s the link to %s is not encrypted (insecure-loopback): "
+			    "programs on this machine can read it and be that peer; give both nodes each other's "
+			    "fingerprint (holdfast identity %s)", d->name, d->config.volume.peers[i].name,
+			    d->config.volume.peers[i].address, d->name);
+}
+
+static void socket_address(void *context, int socket, char out[ADDRESS_BYTES])
+{
+	ring_socket_address(context, socket, out);
+}
+
+/* The io that the volume gets. */
+static int links_start(struct daemon *d)
+{
+	const struct geometry *geometry = &d->config.volume.geometry;
+	struct links_config config = { .volume = &d->config.volume, .address = socket_address, .context = d->ring };
+
+	if (!links_needed(&d->config.volume))
+		return 0;
+	if (identity_load(&d->identity, d->paths.state, geometry->node, *d->config.ca ? NULL : geometry->uuid,
+			  d->why) < 0 ||
+	    (*d->config.ca && authority_load(&d->authority, d->config.ca, d->why) < 0))
+		return refuse(d);
+	config.identity = d->identity;
+	config.authority = d->authority;
+	return links_new(&d->links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
+}
+
+/* The io that the NBD server gets. */
+static int nbd_links_start(struct daemon *d)
+{
+	struct links_config config = { .volume = &d->config.volume, .address = socket_address, .context = d->ring };
+
+	if (!*d->config.nbd_tls)
+		return 0;
+	if (certificates_load(&d->certificates, d->config.nbd_tls, d->why) < 0)
+		return refuse(d);
+	config.server = d->certificates;
+	return links_new(&d->nbd_links, d->io, &config, d->why) < 0 ? refuse(d) : 0;
+}
+
+static int nbd_secure(void *context, int socket)
+{
+	return links_secure(context, socket);
 }
 
 static int files_give(struct daemon *d)
@@ -353,8 +405,11 @@ static int front_ends_new(struct daemon *d)
 		.loop_serve = daemon_loop_serve, .down = daemon_down,
 		.mount_file = d->paths.mount_file,
 	};
-	int res = nbd_server_new(&d->nbd, d->io, d->volume, d->name, NBD_MEMORY_BYTES);
+	struct io *nbd_io = d->nbd_links ? links_io(d->nbd_links) : d->io;
+	int res = nbd_server_new(&d->nbd, nbd_io, d->volume, d->name, NBD_MEMORY_BYTES);
 
+	if (res == 0 && d->nbd_links)
+		nbd_server_offer_tls(d->nbd, nbd_secure, d->nbd_links);
 	if (res == 0 && d->config.volume.filesystem) {
 		if (mount_new(&d->mount, d->ring, d->volume, MOUNT_BUFFER_BYTES, d->why) < 0)
 			return refuse(d);
@@ -398,7 +453,9 @@ static int start(struct daemon *d)
 		return refuse_why(d, "signals: %s; report a bug", strerror(-res));
 	memory_divide(d);
 	plaintext_warn(d);
-	if (volume_new(&d->volume, d->io, &d->config.volume, d->why) < 0)
+	if (links_start(d) < 0 || nbd_links_start(d) < 0)
+		return -1;
+	if (volume_new(&d->volume, d->links ? links_io(d->links) : d->io, &d->config.volume, d->why) < 0)
 		return refuse(d);
 	if (front_ends_new(d) < 0)
 		return -1;
@@ -442,11 +499,9 @@ static int nbd_start(struct daemon *d, const char *address)
 
 	if (res == 0)
 		return 0;
-	return refuse_why(d, "nbd %s: %s; %s", address,
-			  res == -EPERM ? "is not a loopback address and NBD is not encrypted" : strerror(-res),
-			  res == -EPERM ? "use 127.0.0.1, [::1] or a unix socket" :
-			  res == -EADDRINUSE ? "choose another address in the config, or stop who listens there" :
-					       "correct the address in the config");
+	return refuse_why(d, "nbd %s: %s; %s", address, strerror(-res), res == -EADDRINUSE ?
+			  "choose another address in the config, or stop who listens there" :
+			  "correct the address in the config");
 }
 
 static int listens_start(struct daemon *d)
@@ -523,6 +578,8 @@ static void stop_nbd_done(void *context);
 static void stop_loop_done(void *context);
 static void stop_mount_done(void *context);
 static void stop_volume_closed(struct volume_call *call, int result);
+static void stop_links_done(void *context);
+static void stop_nbd_links_done(void *context);
 static void stop_control_done(void *context);
 
 static void stop_begin(struct daemon *d, const char *reason)
@@ -575,7 +632,28 @@ static void stop_volume_closed(struct volume_call *call, int result)
 		say(d->io, IO_ERROR, "volume=%s store lacks what only the journal has: %s; the next start replays it",
 		    d->name, call->why[0] ? call->why : strerror(-result));
 	}
-	control_stop(d->control, result, call->why, stop_control_done, d);
+	d->close_result = result;
+	if (d->links)
+		links_stop(d->links, stop_links_done, d);
+	else
+		stop_links_done(d);
+}
+
+static void stop_links_done(void *context)
+{
+	struct daemon *d = context;
+
+	if (d->nbd_links)
+		links_stop(d->nbd_links, stop_nbd_links_done, d);
+	else
+		stop_nbd_links_done(d);
+}
+
+static void stop_nbd_links_done(void *context)
+{
+	struct daemon *d = context;
+
+	control_stop(d->control, d->close_result, d->call.why, stop_control_done, d);
 }
 
 static void stop_control_done(void *context)
@@ -603,6 +681,11 @@ static void finish(struct daemon *d)
 		nbd_server_free(d->nbd);
 	if (d->volume)
 		volume_free(d->volume);
+	links_free(d->nbd_links);
+	certificates_free(d->certificates);
+	links_free(d->links);
+	authority_free(d->authority);
+	identity_free(d->identity);
 	for (int i = 0; i < REPLICA_FILES; i++)
 		if (d->ring && *ids[i] >= 0)
 			ring_file_remove(d->ring, *ids[i]);
@@ -711,7 +794,8 @@ int main(int argc, char **argv)
 		return res - 1;
 	umask(077);
 	if (paths_of(&d->paths, d->root, d->name, d->why) < 0 ||
-	    config_read(&d->config, &d->paths, d->name, d->why) < 0) {
+	    config_read(&d->config, &d->paths, d->name, d->why) < 0 ||
+	    config_links_check(&d->config, d->why) < 0) {
 		refuse(d);
 		return d->exit_code;
 	}

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "config_text.h"
 #include "nbd_private.h"
 #include "say.h"
 
@@ -183,10 +184,49 @@ static void server_tick_arm(struct nbd_server *s)
 		s->io->submit(s->io, &s->tick);
 }
 
-static void connection_open(struct nbd_server *s, int socket)
+/* From another machine, and nothing was served to it yet. */
+static bool connection_is_stranger(const struct nbd_connection *c)
+{
+	return c->tls_required && c->state >= NBD_FLAGS && c->state < NBD_REQUEST;
+}
+
+/* A crowd of them must not take the places of those who are served. */
+static void strangers_bound(struct nbd_server *s)
+{
+	struct nbd_connection *oldest = NULL;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < s->connections_max; i++) {
+		struct nbd_connection *c = &s->connections[i];
+
+		if (!connection_is_stranger(c))
+			continue;
+		count++;
+		if (!oldest || c->number < oldest->number)
+			oldest = c;
+	}
+	if (count >= NBD_STRANGERS_MAX)
+		nbd_connection_drop(oldest, "too many others who have not chosen an export came after it");
+}
+
+/* What strangers do is told so and so often; the rest is for who looks for it. */
+static enum io_level stranger_level(struct nbd_server *s, enum io_level level)
+{
+	uint64_t now = s->io->now_ns(s->io);
+
+	if (now >= s->stranger_lines_until_ns) {
+		s->stranger_lines = 0;
+		s->stranger_lines_until_ns = now + NBD_STRANGER_LINES_NS;
+	}
+	return s->stranger_lines++ < NBD_STRANGER_LINES ? level : IO_DEBUG;
+}
+
+static void connection_open(struct nbd_server *s, int socket, bool tls_required)
 {
 	struct nbd_connection *c = NULL;
 
+	if (tls_required)
+		strangers_bound(s);
 	for (unsigned i = 0; i < s->connections_max && !c; i++)
 		if (s->connections[i].state == NBD_FREE)
 			c = &s->connections[i];
@@ -204,7 +244,8 @@ static void connection_open(struct nbd_server *s, int socket)
 	c->in_start = c->in_end = c->out_len = 0;
 	c->skip = 0;
 	c->option_count = 0;
-	c->is_turn = c->no_zeroes = c->structured = c->allocation = false;
+	c->is_turn = c->no_zeroes = c->structured = c->allocation = c->tls = false;
+	c->tls_required = tls_required;
 	c->read_only = true;
 	c->deadline_ns = s->io->now_ns(s->io) + NBD_HANDSHAKE_NS;
 	nbd_connection_move(c, NBD_FLAGS);
@@ -222,12 +263,15 @@ void nbd_connection_leave(struct nbd_connection *c)
 void nbd_connection_drop(struct nbd_connection *c, const char *why)
 {
 	struct nbd_server *s = c->server;
+	enum io_level level = why ? IO_WARNING : IO_INFO;
 
+	if (connection_is_stranger(c))
+		level = stranger_level(s, level);
 	if (why)
-		say(s->io, IO_WARNING, "volume=%s nbd client %u cut off: %s; %u requests of it end unanswered",
+		say(s->io, level, "volume=%s nbd client %u cut off: %s; %u requests of it end unanswered",
 		    s->name, c->number, why, c->request_count);
 	else
-		say(s->io, IO_INFO, "volume=%s nbd client %u left", s->name, c->number);
+		say(s->io, level, "volume=%s nbd client %u left", s->name, c->number);
 	c->deadline_ns = 0;
 	c->skip = 0;
 	list_remove(&c->link);
@@ -364,32 +408,24 @@ static void listener_accepted(struct io_op *op, int64_t result)
 		server_tick_arm(s);
 		return;
 	}
-	connection_open(s, (int)result);
+	connection_open(s, (int)result, l->tls_required);
 	s->io->submit(s->io, &l->accept);
 }
 
-/* NBD without TLS has no passwords: who can reach the socket can write the volume. */
-static int address_check(const char *address)
+void nbd_server_offer_tls(struct nbd_server *s, int (*secure)(void *context, int socket), void *context)
 {
-	const char *host_end = strrchr(address, ':');
-
-	if (strlen(address) >= ADDRESS_BYTES)
-		return -EINVAL;
-	if (strncmp(address, "unix:", 5) == 0)
-		return address[5] ? 0 : -EINVAL;
-	if (!host_end)
-		return -EINVAL;
-	if (strncmp(address, "[::1]:", 6) == 0)
-		return 0;
-	if (strncmp(address, "127.", 4) == 0 && strspn(address, "0123456789.") == (size_t)(host_end - address))
-		return 0;
-	return -EPERM;
+	CHECK(s->listener_count == 0);
+	s->secure = secure;
+	s->secure_context = context;
 }
 
 int nbd_server_listen(struct nbd_server *s, const char *address)
 {
 	struct nbd_listener *l = &s->listeners[s->listener_count];
-	int error = address_check(address);
+	char why[WHY_BYTES];
+	bool local = address_is_local(address);
+	/* NBD without TLS has no passwords: who can reach the socket can write the volume. */
+	int error = address_check(address, why) < 0 ? -EINVAL : local || s->secure ? 0 : -EPERM;
 
 	CHECK(s->listener_count < NBD_LISTENERS_MAX && !s->stopping);
 	if (!error)
@@ -398,10 +434,12 @@ int nbd_server_listen(struct nbd_server *s, const char *address)
 		return error;
 	s->listener_count++;
 	l->server = s;
+	l->tls_required = !local;
 	strcpy(l->address, address);
 	l->accept = (struct io_op){ .kind = IO_ACCEPT, .file = l->socket, .done = listener_accepted };
 	s->io->submit(s->io, &l->accept);
-	say(s->io, IO_INFO, "volume=%s nbd listens at %s", s->name, address);
+	say(s->io, IO_INFO, "volume=%s nbd listens at %s%s", s->name, address,
+	    local ? "" : ", with TLS only");
 	return 0;
 }
 

@@ -11,8 +11,11 @@ struct nbd_server;
  * a full budget makes clients wait. *out is the caller's until nbd_server_free(). -ENOMEM. */
 MUST_CHECK int nbd_server_new(struct nbd_server **out, struct io *io, struct volume *v,
 			      const char *export_name, uint64_t memory_bytes);
-/* "unix:PATH" or "127.0.0.1:PORT" or "[::1]:PORT"; may be called several times (at most 4). -EPERM for a
- * TCP address that is not loopback, -EADDRINUSE, -EINVAL, other -errno. */
+/* Clients may ask for TLS, and must at addresses that other machines reach. @secure encrypts @socket from the next byte
+ * on, each way; -errno. To be called before nbd_server_listen(). */
+void nbd_server_offer_tls(struct nbd_server *server, int (*secure)(void *context, int socket), void *context);
+/* "unix:PATH", "IPv4:PORT" or "[IPv6]:PORT"; may be called several times (at most 4). -EPERM for a
+ * TCP address that is not loopback when there is no TLS, -EADDRINUSE, -EINVAL, other -errno. */
 MUST_CHECK int nbd_server_listen(struct nbd_server *server, const char *address);
 /* To be called after every change of role: clients of a demoted volume get errors for writes at once. */
 void nbd_server_role_changed(struct nbd_server *server);

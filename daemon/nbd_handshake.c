@@ -136,8 +136,8 @@ static void enter_transmission(struct nbd_connection *c)
 	c->read_only = !c->server->writable;
 	c->deadline_ns = 0;
 	nbd_connection_move(c, NBD_REQUEST);
-	say(c->server->io, IO_INFO, "volume=%s nbd client %u connected, %s", c->server->name, c->number,
-	    c->read_only ? "read-only: this node is not the primary" : "read-write");
+	say(c->server->io, IO_INFO, "volume=%s nbd client %u connected%s, %s", c->server->name, c->number,
+	    c->tls ? ", encrypted" : "", c->read_only ? "read-only: this node is not the primary" : "read-write");
 }
 
 static void option_export_name(struct nbd_connection *c, uint32_t option, struct option_data data)
@@ -180,10 +180,36 @@ static void option_list(struct nbd_connection *c, uint32_t option, struct option
 
 static void option_starttls(struct nbd_connection *c, uint32_t option, struct option_data data)
 {
-	if (data.left > 0)
+	if (data.left > 0) {
 		put_error(c, option, NBD_REP_ERR_INVALID, "STARTTLS has no data");
-	else
+	} else if (!c->server->secure) {
 		put_error(c, option, NBD_REP_ERR_UNSUP, "no TLS here: only this machine is served");
+	} else if (c->tls) {
+		put_error(c, option, NBD_REP_ERR_INVALID, "this connection is encrypted already");
+	} else if (c->in_start != c->in_end) {
+		/* Who has put them there is not who will prove to be a client. */
+		nbd_connection_drop(c, "it sent more behind STARTTLS before it was answered");
+	} else {
+		put_ack(c, option);
+		nbd_connection_move(c, NBD_SECURING);
+	}
+}
+
+/* What was agreed in the clear counts no more, as the specification asks. */
+enum nbd_step nbd_step_securing(struct nbd_connection *c)
+{
+	struct nbd_server *s = c->server;
+
+	if (c->send.in_flight)
+		return NBD_WAIT;
+	if (s->secure(s->secure_context, c->socket) < 0) {
+		nbd_connection_drop(c, "too many clients are encrypted, or there is no memory for one more");
+		return NBD_WAIT;
+	}
+	c->tls = true;
+	c->structured = c->allocation = false;
+	nbd_connection_move(c, NBD_OPTION);
+	return NBD_AGAIN;
 }
 
 static void option_structured_reply(struct nbd_connection *c, uint32_t option, struct option_data data)
@@ -341,6 +367,13 @@ static const struct {
 
 static void option_answer(struct nbd_connection *c, uint32_t option, struct option_data data)
 {
+	if (c->tls_required && !c->tls && option != NBD_OPT_STARTTLS && option != NBD_OPT_ABORT) {
+		if (option == NBD_OPT_EXPORT_NAME)
+			nbd_connection_drop(c, "it asked for an export without TLS");
+		else
+			put_error(c, option, NBD_REP_ERR_TLS_REQD, "TLS first: others reach this address");
+		return;
+	}
 	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
 		if (options[i].code == option) {
 			options[i].answer(c, option, data);

@@ -21,6 +21,8 @@ struct nbd_backend {
 
 enum {
 	NBD_LISTENERS_MAX = 4,
+	NBD_STRANGERS_MAX = 16,		/* from other machines, before they are served; one more ends the oldest */
+	NBD_STRANGER_LINES = 10,	/* to the operator, of what they do in 10 s */
 	NBD_REQUESTS_MAX = 128,		/* in flight on one connection: the deepest queue that clients use */
 	NBD_IN_BYTES = 128 << 10,	/* two options of 64 KiB; 31 writes of 4 KiB by one receive */
 	NBD_OUT_BYTES = 64 << 10,	/* replies packed into one send: 15 reads of 4 KiB */
@@ -36,6 +38,7 @@ _Static_assert((int)NBD_OUT_BYTES >= (int)NBD_PACK_BYTES + (int)NBD_REPLY_HEADER
 #define NBD_HANDSHAKE_NS (10 * 1000000000ull)	/* to choose an export */
 #define NBD_LEAVE_NS (10 * 1000000000ull)	/* to receive the last replies */
 #define NBD_STALL_NS (30 * 1000000000ull)	/* without a byte moved, holding buffers that others wait for */
+#define NBD_STRANGER_LINES_NS (10 * 1000000000ull)
 #define NBD_TICK_NS (1000000000ull)
 
 /* ---- data buffers -------------------------------------------------------------------------------- */
@@ -60,7 +63,8 @@ void nbd_buffers_put(struct nbd_buffers *buffers, uint8_t *memory);
 #define NBD_STATES(X)                                                                                       \
 	X(FREE,         NULL,             TO(FLAGS))                                                        \
 	X(FLAGS,        nbd_step_flags,   TO(OPTION) | TO(GONE))          /* the client's flags */          \
-	X(OPTION,       nbd_step_option,  TO(OPTION_SKIP) | TO(REQUEST) | TO(LEAVING) | TO(GONE))           \
+	X(OPTION,       nbd_step_option,  TO(OPTION_SKIP) | TO(SECURING) | TO(REQUEST) | TO(LEAVING) | TO(GONE)) \
+	X(SECURING,     nbd_step_securing, TO(OPTION) | TO(GONE))         /* the last answer in the clear */ \
 	X(OPTION_SKIP,  nbd_step_option_skip, TO(OPTION) | TO(GONE))      /* the rest of a refused option */ \
 	X(REQUEST,      nbd_step_request, TO(PAYLOAD) | TO(PAYLOAD_SKIP) | TO(STARVED) | TO(LEAVING) | TO(GONE)) \
 	X(PAYLOAD,      nbd_step_payload, TO(REQUEST) | TO(GONE))         /* the rest of a write */         \
@@ -125,6 +129,7 @@ struct nbd_connection {
 
 	unsigned option_count;
 	bool no_zeroes, structured, allocation, read_only;	/* as negotiated */
+	bool tls, tls_required;		/* it is encrypted; nothing is served before it is */
 	uint64_t deadline_ns;		/* of handshake and leaving; 0 = none */
 	uint64_t moved_ns;		/* when bytes last moved, or began to be awaited */
 	struct nbd_request requests[NBD_REQUESTS_MAX];
@@ -134,6 +139,7 @@ struct nbd_listener {
 	struct nbd_server *server;
 	int socket;
 	struct io_op accept;
+	bool tls_required;
 	char address[ADDRESS_BYTES];
 };
 
@@ -149,10 +155,14 @@ struct nbd_server {
 	uint8_t *connection_memory;	/* all in and out */
 	unsigned connections_max, connection_count, connection_number;
 	bool full_said;
+	uint64_t stranger_lines_until_ns;
+	unsigned stranger_lines;
 	struct nbd_buffers buffers;
 	struct list starved;		/* connections, first come first served */
 	struct io_op tick, soon;
 	bool stopping, stopped;
+	int (*secure)(void *context, int socket);	/* NULL: there is no TLS */
+	void *secure_context;
 	void (*stop_done)(void *context);
 	void *stop_context;
 };
@@ -181,6 +191,7 @@ void nbd_greet(struct nbd_connection *c);
 enum nbd_step nbd_step_flags(struct nbd_connection *c);
 enum nbd_step nbd_step_option(struct nbd_connection *c);
 enum nbd_step nbd_step_option_skip(struct nbd_connection *c);
+enum nbd_step nbd_step_securing(struct nbd_connection *c);
 
 /* nbd_transmission.c */
 void nbd_transmission_init(struct nbd_connection *c);

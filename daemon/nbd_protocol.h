@@ -59,6 +59,7 @@ enum nbd_reply_code {		/* proto.md: Option reply types; errors are NBD_REP_ERROR
 	NBD_REP_META_CONTEXT = 4,
 	NBD_REP_ERR_UNSUP = 1,
 	NBD_REP_ERR_INVALID = 3,
+	NBD_REP_ERR_TLS_REQD = 5,
 	NBD_REP_ERR_UNKNOWN = 6,
 	NBD_REP_ERR_TOO_BIG = 9,
 };

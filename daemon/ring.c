@@ -696,7 +696,8 @@ int ring_new(struct ring **out, const struct ring_config *config)
 	ring->io = (struct io){
 		.now_ns = ring_now_ns, .wall_ns = ring_wall_ns, .random = ring_random,
 		.alloc = ring_alloc, .free = ring_memory_free,
-		.submit = ring_submit, .cancel = ring_cancel, .listen = ring_listen, .close = ring_close,
+		.submit = ring_submit, .cancel = ring_cancel, .listen = ring_listen,
+		.socket_node = ring_socket_node, .close = ring_close,
 		.log = ring_log,
 	};
 	ring->debug = getenv("HOLDFAST_DEBUG") != NULL;

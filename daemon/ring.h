@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "bounds.h"
 #include "io.h"
 
 struct ring;
@@ -36,6 +37,9 @@ MUST_CHECK int ring_socket_peer_uid(struct ring *ring, int socket, uid_t *uid);
 /* What has come on a unix socket, without waiting: IO_POLL says when. Bytes, 0 when the other side has closed, -EAGAIN,
  * other -errno. *fd: a file descriptor that came with them, the caller's; -1: none. More than one are closed. */
 MUST_CHECK ssize_t ring_socket_receive(struct ring *ring, int socket, void *bytes, size_t len, int *fd);
+
+/* Where the other end of a connected socket is, as text for people. */
+void ring_socket_address(struct ring *ring, int socket, char out[ADDRESS_BYTES]);
 
 /* Submits, waits, completes; returns when ring_stop() was called by some done(). */
 void ring_run(struct ring *ring);

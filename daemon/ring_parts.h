@@ -131,6 +131,7 @@ int ring_dial(struct ring *ring, struct io_op *op);
 /* What becomes of the kernel's answer: a socket id or -errno. */
 int ring_dialed(struct ring *ring, struct ring_file *file, int res);
 int ring_accepted(struct ring *ring, int fd);
+const char *ring_socket_node(struct io *io, int socket);
 
 /* ---- ring_memory.c ---- */
 

@@ -207,6 +207,7 @@ static json_t *peer_json(const struct volume_peer_status *p, int *bad)
 	put_text(o, "mode", replication_mode_name(p->mode), bad);
 	put_text(o, "state", p->state ? p->state : "", bad);
 	put(o, "connected", json_boolean(p->connected), bad);
+	put(o, "encrypted", json_boolean(p->encrypted), bad);
 	put_text(o, "role", volume_role_name(p->role), bad);
 	put_number(lsn, "received", p->lsn_received, bad);
 	put_number(lsn, "written", p->lsn_written, bad);

@@ -7,6 +7,7 @@ enum {
 	BLOCK_BYTES = 4096, /* the volume's block, the pool's page */
 	UUID_BYTES = 16,
 	HASH_BYTES = 16, /* XXH3-128 */
+	FINGERPRINT_BYTES = 32, /* SHA-256 of a node's public key */
 
 	NAME_BYTES = 64,     /* names of volumes and nodes with the final 0: they become file names */
 	ADDRESS_BYTES = 128, /* "unix:" and a socket path of 108, or [IPv6%zone]:port */
@@ -26,7 +27,8 @@ enum {
 	MEMORY_BYTES_DEFAULT = 256 << 20,
 	MEMORY_BYTES_MIN =
 		160 << 20, /* 80 MiB of it are the front ends' buffers: NBD allows requests of 32 MiB; the rest is
-			    * enough for two peers */
+			    * enough for two peers and their encrypted links. A filesystem or nbd-tls may need more:
+			    * what is refused says how much */
 
 	CHECK_BYTES = 16 << 20,   /* while a check runs, bits and a table: 256 GiB and 260,000 inodes at once */
 	CHECK_KEPT_BLOCKS = 8192, /* and of metadata that changes meanwhile: 32 MiB, some seconds of creating files */

@@ -57,6 +57,9 @@ struct io_op {
 	uint64_t len;		/* bytes; of READ, WRITE, SEND, RECV at most IO_LEN_MAX */
 	void *data;		/* not changed by WRITE and SEND */
 	const char *address;	/* of IO_DIAL */
+	const char *node;	/* of IO_DIAL: who is meant to be there; an io that knows that node's key connects to
+				 * nobody else. NULL = whoever it is */
+	const char *why;	/* out, of IO_DIAL: NULL or why not, one sentence, the io's until the next dial */
 	uint64_t extent;	/* out, of IO_MAP */
 	void (*done)(struct io_op *op, int64_t result);	/* result: as above, or -errno */
 
@@ -88,6 +91,9 @@ struct io {
 
 	/* *socket is the caller's until close(). -EADDRINUSE, -EINVAL for no address, other -errno. */
 	int (*listen)(struct io *io, const char *address, int *socket) MUST_CHECK;
+	/* The node at the other end of a connected @socket, as it has proved by its key; "" when the link is in the
+	 * clear, and anybody may be there. The io's, until close(). */
+	const char *(*socket_node)(struct io *io, int socket);
 	/* Ends a socket of listen, accept or dial. Its ops in flight complete with -ECANCELED, later. */
 	void (*close)(struct io *io, int socket);
 

@@ -34,7 +34,15 @@ struct volume_peer_config {
 	char address[ADDRESS_BYTES];
 	enum replication_mode mode;	/* what our writes wait for when we are primary */
 	bool commit;			/* of COMMIT_ANY: it is one of those that count; not in mode A */
+	bool pinned;			/* its link is encrypted, and it proves by its key who it is */
+	uint8_t fingerprint[FINGERPRINT_BYTES];	/* of that key; the io knows what to do with it */
+	bool certified;			/* not pinned: a certificate of the config's authority proves who it is */
 };
+
+static inline bool peer_config_encrypted(const struct volume_peer_config *peer)
+{
+	return peer->pinned || peer->certified;
+}
 
 struct volume_config {
 	struct geometry geometry;	/* what the config says; open refuses a replica that says otherwise */
@@ -52,6 +60,8 @@ struct volume_config {
 	bool resync_checksum;		/* as source of a resync: send hashes first, and only blocks that differ */
 	uint64_t resync_rate;		/* as source of a resync: bytes per second at most, per peer; 0 = no cap */
 	enum split_policy split_policy;
+	bool insecure_loopback;		/* peers without a fingerprint are met in the clear, when they say so too. The
+					 * caller has seen to it that nobody else can reach these links */
 	bool filesystem;		/* volume_blocks() is wanted: 3 MiB of `memory` */
 	int store, journal, meta;	/* file ids of the io, open and locked; the caller closes them after free */
 	int bitmap, undo[UNDO_SLOTS];
@@ -228,6 +238,7 @@ struct volume_peer_status {
 	enum replication_mode mode;
 	const char *state;		/* lower case, static: "offline", "online", "needs resync", ... */
 	bool connected;
+	bool encrypted;			/* the link that there is now */
 	enum volume_role role;		/* as it last said */
 	uint64_t lsn_received, lsn_written, lsn_durable;	/* as it last said */
 	uint64_t lsn_applied;		/* the same: its lsn_visible */

@@ -8,7 +8,7 @@
 
 #include "io.h"
 
-enum { LOOPBACK_SOCKETS = 8, LOOPBACK_OPS = 256 };
+enum { LOOPBACK_SOCKETS = 24, LOOPBACK_OPS = 256 };
 
 struct loopback_queue { uint8_t *bytes; size_t taken, len, allotted; };	/* bytes[taken..len) are there */
 

@@ -12,6 +12,7 @@
 #include "run.h"
 
 #define UUID "6f1c2b3a-0001-4002-8003-a1b2c3d4e5f6"
+#define FINGERPRINT "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 #define HEAD "[volume]\nuuid = " UUID "\nsize = 10G\nnode = a\n"
 
 static struct config config;
@@ -245,11 +246,13 @@ static void config_commit_that_cannot_be_is_refused(void **state)
 static void config_nbd_without_tls_is_loopback_or_unix(void **state)
 {
 	(void)state;
-	refused("[volume]\nnbd = 10.0.0.1:10809\n", "is not loopback");
-	refused("[volume]\nnbd = [2001:db8::1]:10809\n", "is not loopback");
-	refused("[volume]\nnbd = 0.0.0.0:10809\n", "is not loopback");
+	refused(HEAD "nbd = 10.0.0.1:10809\n", "is not loopback");
+	refused(HEAD "nbd = 127.0.0.1:1 [2001:db8::1]:10809\n", "is not loopback");
+	refused(HEAD "nbd = 0.0.0.0:10809\n", "is not loopback");
 	refused("[volume]\nnbd = 127.0.0.1:1 127.0.0.1:2 127.0.0.1:3 127.0.0.1:4\n", "more than 3");
 	assert_int_equal(parse(HEAD "nbd = 127.1.2.3:10809\n"), 0);
+	assert_int_equal(parse(HEAD "nbd = 10.0.0.1:10809\nnbd-tls = /etc/pki/holdfast\n"), 0);
+	refused(HEAD "nbd = 10.0.0.1:10809\nnbd-tls = pki\n", "is not absolute");
 }
 
 static void config_keys_at_odds_are_refused(void **state)
@@ -299,6 +302,62 @@ static void config_nothing_is_cut_off_in_silence(void **state)
 	assert_false(config.loop);
 }
 
+static void config_fingerprint_is_of_one_peer_and_whole_or_refused(void **state)
+{
+	static const uint8_t begin[] = { 0x00, 0x11, 0x22 }, nothing[FINGERPRINT_BYTES];
+
+	(void)state;
+	assert_int_equal(parse(HEAD "[peer b]\nfingerprint = sha256:" FINGERPRINT "\naddress = 10.0.0.2:1\n"
+			       "[peer c]\naddress = 10.0.0.3:1\n"), 0);
+	assert_true(config.volume.peers[0].pinned);
+	assert_memory_equal(config.volume.peers[0].fingerprint, begin, sizeof begin);
+	assert_false(config.volume.peers[1].pinned);
+	assert_memory_equal(config.volume.peers[1].fingerprint, nothing, sizeof nothing);
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = " FINGERPRINT "\n", "is no fingerprint: sha256:");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:" FINGERPRINT "0\n", "at most 71");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:0011\n", "db0.conf:5: [peer b]:");
+	refused(HEAD "[peer b]\naddress = 10.0.0.2:1\nfingerprint = sha256:" FINGERPRINT "\nfingerprint = none\n",
+		"fingerprint is here twice");
+	assert_int_equal(config_peer_pin(&config.volume.peers[0], "none", why), 0);
+	assert_false(config.volume.peers[0].pinned);
+}
+
+static void links_are(int result, const char *text, const char *said)
+{
+	assert_int_equal(parse(text), 0);
+	*why = 0;
+	assert_int_equal(config_links_check(&config, why), result);
+	assert_non_null(strstr(why, said));
+}
+
+static void config_links_are_encrypted_or_local_and_allowed_to_be_in_the_clear(void **state)
+{
+#define PIN "fingerprint = sha256:" FINGERPRINT "\n"
+#define CLEAR HEAD "insecure-loopback = yes\n"
+	(void)state;
+	links_are(0, HEAD, "");
+	links_are(0, HEAD "listen = 0.0.0.0:1\n[peer b]\naddress = 10.0.0.2:1\n" PIN, "");
+	links_are(-EPERM, HEAD "[peer b]\naddress = 127.0.0.1:1\n", "peer b has no fingerprint, so nobody could tell");
+	links_are(-EPERM, HEAD "[peer b]\naddress = 127.0.0.1:1\n" PIN "[peer c]\naddress = unix:/c\n",
+		  "peer c has no fingerprint");
+	links_are(0, CLEAR "listen = unix:/a\n[peer b]\naddress = [::1]:1\n[peer c]\naddress = unix:/c\n", "");
+	links_are(-EPERM, CLEAR "listen = 127.0.0.1:1\n[peer b]\naddress = 10.0.0.2:1\n",
+		  "and 10.0.0.2:1 is reached from other machines");
+	links_are(-EPERM, CLEAR "listen = 0.0.0.0:1\n[peer b]\naddress = 127.0.0.1:1\n",
+		  "and 0.0.0.0:1 is reached from other machines");
+	links_are(-EPERM, CLEAR "[peer b]\naddress = [::ffff:127.0.0.1]:1\n", "is reached from other machines");
+	links_are(0, CLEAR "listen = 127.0.0.1:1\n[peer b]\naddress = 10.0.0.2:1\n" PIN
+		  "[peer c]\naddress = unix:/c\n", "");
+	links_are(-EPERM, CLEAR "listen = 10.0.0.1:1\n[peer b]\naddress = 10.0.0.2:1\n" PIN
+		  "[peer c]\naddress = unix:/c\n", "peer c has no fingerprint, and 10.0.0.1:1");
+	links_are(0, HEAD "ca = /ca.pem\n[peer b]\naddress = 10.0.0.2:1\n" PIN "[peer c]\naddress = 10.0.0.3:1\n", "");
+	assert_false(config.volume.peers[0].certified);
+	assert_true(config.volume.peers[1].certified);
+	refused(HEAD "insecure-loopback = maybe\n", "neither yes nor no");
+#undef PIN
+#undef CLEAR
+}
+
 static void config_windows_line_ends_are_fine(void **state)
 {
 	(void)state;
@@ -334,8 +393,9 @@ static void config_written_reads_back_the_same(void **state)
 		      "listen = 127.0.0.1:7701\nmin-copies = 2\npeer-timeout = 1500ms\n"
 		      "journal = /dev/nvme0n1p3\njournal-size = 64M\nnbd = 127.0.0.1:1 unix:/x\n"
 		      "bitmap = /dev/nvme0n1p4\nundo = /big/undo\nundo-size = 1536M\nresync = checksum\n"
-		      "resync-rate = 1M\nsplit-brain = keep-only-writer\nfilesystem = yes\nmount = /srv/a b\n"
-		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\n"
+		      "resync-rate = 1M\nsplit-brain = keep-only-writer\ninsecure-loopback = yes\n"
+		      "nbd-tls = /a b\nca = /ca\nfilesystem = yes\nmount = /srv/a b\n"
+		      "loop = no\n[peer b]\naddress = 10.0.0.2:7702\nmode = D\nfingerprint = sha256:" FINGERPRINT "\n"
 		      "[peer c]\naddress = unix:/run/c\n"),
 		0);
 	assert_non_null(mkdtemp(root));
@@ -452,6 +512,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(config_keys_at_odds_are_refused),
 	cmocka_unit_test(config_more_peers_than_the_bound_are_refused),
 	cmocka_unit_test(config_nothing_is_cut_off_in_silence),
+	cmocka_unit_test(config_fingerprint_is_of_one_peer_and_whole_or_refused),
+	cmocka_unit_test(config_links_are_encrypted_or_local_and_allowed_to_be_in_the_clear),
 	cmocka_unit_test(config_windows_line_ends_are_fine),
 	cmocka_unit_test(config_of_a_directory_needs_a_filesystem_and_room_for_it),
 	cmocka_unit_test(config_written_reads_back_the_same),

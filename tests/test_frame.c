@@ -178,6 +178,8 @@ static void hello_check_names_the_field(void **state)
 	ROW("node", f.hello.node[0] = 0);
 	ROW("node", memset(f.hello.node, 'n', NAME_BYTES));
 	ROW("to", memset(f.hello.to, 'n', NAME_BYTES));
+	ROW("flags", f.hello.flags = to_le32(4));
+	ROW("flags", f.hello.flags = to_le32(1u << 31 | HELLO_CLEAR));
 	ROW("epoch_count", f.hello.epoch_count = to_le32(1));
 	ROW("epoch_count", f.hello.epoch_count = to_le32(3));
 	ROW("epoch_count", f.hello.epoch_count = to_le32(UINT32_MAX));

@@ -137,6 +137,106 @@ static void nbd_options_it_does_not_offer_are_refused_and_negotiation_goes_on(vo
 	free(junk);
 }
 
+/* A TLS that changes no byte. */
+struct plain_tls { int socket, result; unsigned count; };
+
+static int plain_secure(void *context, int socket)
+{
+	struct plain_tls *t = context;
+
+	t->socket = socket;
+	t->count++;
+	return t->result;
+}
+
+static void tls_begin(struct bench *b, struct script *s, struct plain_tls *t, int result)
+{
+	options_begin(b, s);
+	*t = (struct plain_tls){ .socket = -1, .result = result };
+	b->server->secure = plain_secure;
+	b->server->secure_context = t;
+	b->server->connections[0].tls_required = true;
+}
+
+static void nbd_serves_nothing_before_tls_where_it_is_required(void **state)
+{
+	static const uint32_t refused[] = { NBD_OPT_LIST, NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_STRUCTURED_REPLY,
+					    NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, 99 };
+	struct plain_tls t;
+	struct script s;
+	struct bench b;
+	(void)state;
+
+	tls_begin(&b, &s, &t, 0);
+	for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+		script_option(&s, refused[i], NULL, 0);
+		bench_play(&b, &s);
+		assert_int_equal(bench_only_option_reply(&b, refused[i]), NBD_REP_ERROR + NBD_REP_ERR_TLS_REQD);
+	}
+	assert_int_equal(t.count, 0);
+	script_option(&s, NBD_OPT_STARTTLS, NULL, 0);
+	bench_play(&b, &s);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_STARTTLS), NBD_REP_ACK);
+	assert_int_equal(t.count, 1);
+	assert_int_equal(t.socket, b.server->connections[0].socket);
+	script_option(&s, NBD_OPT_STARTTLS, NULL, 0);
+	bench_play(&b, &s);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_STARTTLS), NBD_REP_ERROR + NBD_REP_ERR_INVALID);
+	script_go(&s, NBD_OPT_GO, "", 0);
+	bench_play(&b, &s);
+	assert_int_equal(b.server->connections[0].state, NBD_REQUEST);
+	assert_int_equal(t.count, 1);
+	options_end(&b, &s);
+
+	tls_begin(&b, &s, &t, 0);
+	script_option(&s, NBD_OPT_EXPORT_NAME, "db0", 3);
+	bench_play(&b, &s);
+	assert_true(bench_is_cut_off(&b) && bench_nothing_more(&b));
+	options_end(&b, &s);
+}
+
+static void nbd_what_was_agreed_before_tls_counts_no_more(void **state)
+{
+	struct plain_tls t;
+	struct script s;
+	struct bench b;
+	(void)state;
+
+	tls_begin(&b, &s, &t, 0);
+	b.server->connections[0].tls_required = false;
+	script_option(&s, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+	bench_play(&b, &s);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_STRUCTURED_REPLY), NBD_REP_ACK);
+	script_option(&s, NBD_OPT_STARTTLS, NULL, 0);
+	bench_play(&b, &s);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_STARTTLS), NBD_REP_ACK);
+	assert_false(b.server->connections[0].structured);
+	script_meta(&s, NBD_OPT_SET_META_CONTEXT, "", 1, script_allocation);
+	bench_play(&b, &s);
+	assert_int_equal(bench_only_option_reply(&b, NBD_OPT_SET_META_CONTEXT), NBD_REP_ERROR + NBD_REP_ERR_INVALID);
+	options_end(&b, &s);
+}
+
+/* What a man in the middle puts behind STARTTLS would else be taken for the client's, encrypted. */
+static void nbd_bytes_behind_starttls_end_the_connection(void **state)
+{
+	struct plain_tls t;
+	struct script s;
+	struct bench b;
+	(void)state;
+
+	for (int more = 0; more < 2; more++) {
+		tls_begin(&b, &s, &t, more ? 0 : -ENOBUFS);
+		script_option(&s, NBD_OPT_STARTTLS, NULL, 0);
+		if (more)
+			script_add(&s, "I", 1);
+		bench_play(&b, &s);
+		assert_true(bench_is_cut_off(&b));
+		assert_int_equal(t.count, more ? 0 : 1);	/* without memory it ends, too */
+		options_end(&b, &s);
+	}
+}
+
 static void nbd_info_tells_all_and_go_enters_transmission(void **state)
 {
 	static const uint32_t codes[] = { NBD_OPT_INFO, NBD_OPT_GO };
@@ -573,6 +673,9 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nbd_export_name_of_another_export_ends_the_connection),
 	cmocka_unit_test(nbd_list_names_the_one_export),
 	cmocka_unit_test(nbd_options_it_does_not_offer_are_refused_and_negotiation_goes_on),
+	cmocka_unit_test(nbd_serves_nothing_before_tls_where_it_is_required),
+	cmocka_unit_test(nbd_what_was_agreed_before_tls_counts_no_more),
+	cmocka_unit_test(nbd_bytes_behind_starttls_end_the_connection),
 	cmocka_unit_test(nbd_info_tells_all_and_go_enters_transmission),
 	cmocka_unit_test(nbd_info_of_another_export_or_with_wrong_lengths_is_refused),
 	cmocka_unit_test(nbd_meta_contexts_are_listed_and_set_as_the_specification_says),

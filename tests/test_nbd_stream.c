@@ -614,12 +614,35 @@ static void nbd_stream_one_client_too_many_is_turned_away_and_may_come_back(void
 	bench_end(&b);
 }
 
+/* From another machine; one that is served, and those of this machine, stay whatever their number. */
+static void nbd_stream_strangers_have_few_places_and_the_oldest_goes(void **state)
+{
+	struct bench b;
+	int served, strangers[NBD_STRANGERS_MAX + 1];
+	(void)state;
+
+	bench_begin_sized(&b, 22, 8 << 20);
+	served = bench_connect_another(&b, false);
+	b.server->connections[1].tls_required = b.server->connections[1].tls = true;
+	b.server->listeners[0].tls_required = true;
+	for (unsigned i = 0; i <= NBD_STRANGERS_MAX; i++) {
+		strangers[i] = loopback_dial(&b.loop);
+		bench_run(&b);
+	}
+	assert_true(b.loop.sockets[strangers[0]].server_closed);
+	for (unsigned i = 1; i <= NBD_STRANGERS_MAX; i++)
+		assert_false(b.loop.sockets[strangers[i]].server_closed);
+	assert_false(b.loop.sockets[served].server_closed);
+	assert_false(b.loop.sockets[1].server_closed);		/* it came by another address, and has not chosen yet */
+	bench_end(&b);
+}
+
 static void nbd_stream_only_this_machine_is_listened_to(void **state)
 {
 	static const struct { const char *address; int error; } tried[] = {
 		{ "0.0.0.0:10809", -EPERM }, { "192.168.1.1:1", -EPERM }, { "[::]:1", -EPERM },
-		{ "127.evil.org:1", -EPERM },
-		{ "example.org:1", -EPERM }, { "[::1%eth0]:1", -EPERM }, { "", -EINVAL }, { "unix:", -EINVAL },
+		{ "127.evil.org:1", -EINVAL },
+		{ "example.org:1", -EINVAL }, { "[::1%eth0]:1", -EPERM }, { "", -EINVAL }, { "unix:", -EINVAL },
 		{ "127.0.0.1", -EINVAL }, { "127.0.0.1:10809", 0 }, { "[::1]:10809", 0 }, { "127.1.2.3:1", 0 },
 		{ "unix:/x", 0 },
 	};
@@ -723,6 +746,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nbd_stream_stop_waits_for_requests_in_flight),
 	cmocka_unit_test(nbd_stream_stop_may_come_before_the_end_of_a_turn),
 	cmocka_unit_test(nbd_stream_one_client_too_many_is_turned_away_and_may_come_back),
+	cmocka_unit_test(nbd_stream_strangers_have_few_places_and_the_oldest_goes),
 	cmocka_unit_test(nbd_stream_only_this_machine_is_listened_to),
 	cmocka_unit_test(nbd_stream_without_memory_there_is_no_server_and_no_leak),
 	cmocka_unit_test(nbd_stream_buffers_never_overlap_and_join_again),

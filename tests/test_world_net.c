@@ -310,6 +310,27 @@ static void world_survives_chaos(void **state)
 	}
 }
 
+/* Also with an accept that waits, on another listener. */
+static void world_ends_with_connections_that_nobody_has_accepted(void **state)
+{
+	struct world *w = world_new(1);
+	struct machine *a = world_machine(w, "a"), *b = world_machine(w, "b");
+	struct probe dials[3] = { 0 }, accept = { 0 };
+	int listening, other;
+
+	(void)state;
+	assert_int_equal(machine_io(a)->listen(machine_io(a), "a:1", &listening), 0);
+	assert_int_equal(machine_io(b)->listen(machine_io(b), "b:1", &other), 0);
+	probe_start(b, &accept, IO_ACCEPT, other, 0, NULL, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		dials[i].op.address = "a:1";
+		probe_start(b, &dials[i], IO_DIAL, 0, 0, NULL, 0);
+		assert_true(world_run_while(w, probe_busy, &dials[i], SECONDS));
+		assert_true(dials[i].result >= 0);
+	}
+	world_free(w);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(stream_is_whole_in_both_directions_through_cuts),
 	cmocka_unit_test(link_cut_one_way_lets_the_other_way_pass_up_to_its_window),
@@ -317,5 +338,6 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(dial_is_refused_or_hangs_until_cancelled_or_healed),
 	cmocka_unit_test(peer_of_a_crashed_machine_learns_it),
 	cmocka_unit_test(world_survives_chaos),
+	cmocka_unit_test(world_ends_with_connections_that_nobody_has_accepted),
 };
 TEST_GROUP(world_net, tests)

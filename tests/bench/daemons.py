@@ -43,9 +43,15 @@ class Node:
     def holdfast(self, *command):
         return run(HOLDFAST, "--root", self.root, *command)
 
-    def create(self, uuid, options, peer=None, mode=None):
-        link = ["--listen", self.address, "--peer", f"{peer.name}={peer.address},{mode}"] if peer else []
+    def create(self, uuid, options, peer=None, mode=None, clear=False):
+        link = ["--listen", self.address, "--peer", f"{peer.name}={peer.address},{mode}", "--insecure-loopback",
+                "yes" if clear else "no"] if peer else []
         self.holdfast("create", "bench", "--no-loop", "--uuid", uuid, "--node", self.name, *options, *link)
+
+    def pin(self, other):
+        """It knows the other one by its key."""
+        fingerprint = next(word for word in other.holdfast("identity", "bench").split() if word.startswith("sha256:"))
+        self.holdfast("peer", "bench", "fingerprint", other.name, fingerprint)
 
     def start(self):
         ready, told = os.pipe()
@@ -89,15 +95,18 @@ class Node:
 class Setup:
     """A volume: its primary and, when it is mirrored, its secondary."""
 
-    def __init__(self, name, folder, mode=None, options=("--size", "256M")):
-        self.name, self.mode, self.options = name, mode, options
+    def __init__(self, name, folder, mode=None, options=("--size", "256M"), clear=False):
+        self.name, self.mode, self.options, self.clear = name, mode, options, clear
         self.nodes = [Node(f"{folder}/{name[-1]}{node}", node) for node in ("ab" if mode else "a")]
 
     def create(self):
         uuid = f"00000000-0000-4000-8000-{random.getrandbits(48):012x}"
         for node in self.nodes:
             peers = [other for other in self.nodes if other is not node]
-            node.create(uuid, self.options, *peers, *([self.mode] if peers else []))
+            node.create(uuid, self.options, *peers, *([self.mode, self.clear] if peers else []))
+        if self.mode and not self.clear:
+            self.nodes[0].pin(self.nodes[1])
+            self.nodes[1].pin(self.nodes[0])
 
     def start(self):
         for node in self.nodes:

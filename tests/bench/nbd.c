@@ -5,6 +5,7 @@
  *	write		4 KiB at random blocks
  *	write+fua	the same, each durable when it is answered
  *	write,flush	the same by two requests; the flush's answer ends the operation
+ *	stream		1 MiB at a time, one place after the other, at most 6 in flight
  *	read		4 KiB from random blocks of the first quarter, which the other loads leave alone
  *
  * Its way:
@@ -27,13 +28,15 @@
 #include "nbd_protocol.h"
 #include "sample.h"
 
+enum { STREAM_BYTES = 1 << 20, STREAM_DEPTH = 6 };
 enum { DEPTH_MAX = 128, FILL_BYTES = 128 << 10, FILL_DEPTH = 16, SILENCE_MS = 30000 };
 enum { CHECKED_BLOCKS = 512, FULL_COMPARE = 16 };	/* of the reads of a sample, one in 16 is compared whole */
 enum { OUT_BYTES = 8 << 20, IN_BYTES = 4 << 20 };
 enum { SEQUENCE_OF_FILL = 1 };
 
-enum load { LOAD_FILL, LOAD_WRITE, LOAD_WRITE_FUA, LOAD_WRITE_FLUSH, LOAD_READ, LOAD_FLUSH, LOAD_CHECK, LOADS };
-static const char *const load_names[] = { "fill", "write", "write+fua", "write,flush", "read" };
+enum load { LOAD_FILL, LOAD_WRITE, LOAD_WRITE_FUA, LOAD_WRITE_FLUSH, LOAD_STREAM, LOAD_READ, LOAD_FLUSH, LOAD_CHECK,
+	LOADS };
+static const char *const load_names[] = { "fill", "write", "write+fua", "write,flush", "stream", "read" };
 
 struct slot {
 	bool busy;
@@ -233,6 +236,19 @@ static void write_begin(struct client *c, struct slot *slot)
 	request_send(c, slot, NBD_CMD_WRITE, c->load == LOAD_WRITE_FUA ? NBD_CMD_FLAG_FUA : 0);
 }
 
+/* The first block of a place stands for all of it: places do not overlap, and there are more than are in flight. */
+static void stream_begin(struct client *c, struct slot *slot)
+{
+	uint64_t places = (c->blocks - c->read_blocks) * BLOCK_BYTES / STREAM_BYTES;
+
+	if (places <= STREAM_DEPTH)
+		errx(1, "the volume is too small for a stream");
+	slot->sequence = ++c->sequence;
+	slot->len = STREAM_BYTES;
+	slot->block = c->read_blocks + c->next++ % places * (STREAM_BYTES / BLOCK_BYTES);
+	request_send(c, slot, NBD_CMD_WRITE, 0);
+}
+
 /* The next request of the load. False: there is none any more. */
 static bool request_begin(struct client *c, struct slot *slot)
 {
@@ -246,6 +262,9 @@ static bool request_begin(struct client *c, struct slot *slot)
 		if (slot->len > 0)
 			request_send(c, slot, NBD_CMD_WRITE, 0);
 		return slot->len > 0;
+	case LOAD_STREAM:
+		stream_begin(c, slot);
+		return true;
 	case LOAD_READ:
 		slot->block = sample_random(&c->random) % c->read_blocks;
 		slot->sequence = SEQUENCE_OF_FILL;
@@ -289,7 +308,7 @@ static void reply_take(struct client *c, struct slot *slot, const uint8_t *data)
 		request_send(c, slot, NBD_CMD_FLUSH, 0);
 		return;
 	}
-	if (c->load == LOAD_WRITE || c->load == LOAD_WRITE_FUA || c->load == LOAD_WRITE_FLUSH) {
+	if (c->load >= LOAD_WRITE && c->load <= LOAD_STREAM) {
 		c->written[slot->block] = slot->sequence;
 		c->writing[slot->block] = false;
 	}
@@ -360,8 +379,8 @@ int main(int argc, char **argv)
 
 	while (argc == 5 && load <= LOAD_READ && strcmp(argv[2], load_names[load]) != 0)
 		load++;
-	if (argc != 5 || load > LOAD_READ || depth < 1 || depth > DEPTH_MAX)
-		errx(2, "usage: nbd SOCKET fill|write|write+fua|write,flush|read DEPTH SECONDS");
+	if (argc != 5 || load > LOAD_READ || depth < 1 || depth > (load == LOAD_STREAM ? STREAM_DEPTH : DEPTH_MAX))
+		errx(2, "usage: nbd SOCKET fill|write|write+fua|write,flush|stream|read DEPTH SECONDS");
 	connect_to(&client, argv[1]);
 	if (load == LOAD_FILL) {
 		load_run(&client, load, FILL_DEPTH, 600);

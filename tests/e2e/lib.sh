@@ -48,7 +48,9 @@ cleanup()
 			[ -e "/run/netns/$net-$at" ] && echo "--- status of $at" && hf "$at" status
 		done
 	fi
-	for pid in "${jobs_started[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+	# A job is a shell; what it runs in a namespace is its child.
+	# shellcheck disable=SC2046
+	for pid in "${jobs_started[@]}"; do kill -KILL $(ps -o pid= --ppid "$pid") "$pid" 2>/dev/null; done
 	for pid in $(daemons_of_test); do kill -KILL "$pid" 2>/dev/null; done
 	wait 2>/dev/null
 	awk -v t="$T/" 'index($2, t) == 1 && $3 !~ /^fuse/ { print $2 }' /proc/mounts | sort -r |
@@ -203,6 +205,29 @@ nodes_create()
 		hf "$node" create $V --size "$size" --node "$node" --uuid "$uuid" --listen "$(address_of "$node"):7701" \
 			"${peers[@]}" --memory 160M --journal-size "${journal_size:-64M}" "$@" >/dev/null
 	done
+	nodes_pin
+}
+
+fingerprint_of()
+{
+	hf "$1" identity $V | sed -n 's/^ *\(sha256:[0-9a-f]*\)$/\1/p'
+}
+
+# pin NODE PEER [FINGERPRINT]: without one, the peer's own
+pin()
+{
+	hf "$1" peer $V fingerprint "$2" "${3:-$(fingerprint_of "$2")}" >/dev/null
+}
+
+# Each node has the fingerprints of the others.
+nodes_pin()
+{
+	local node peer
+	for node in "${nodes[@]}"; do
+		for peer in "${nodes[@]}"; do
+			[ "$peer" = "$node" ] || pin "$node" "$peer"
+		done
+	done
 }
 
 # node_set NODE KEY VALUE: in the [volume] part of its config.
@@ -233,6 +258,12 @@ nodes_remove()
 		hf "$node" down $V 2>/dev/null || true
 		rm -rf --one-file-system "${T:?}/$node"
 	done
+}
+
+# replica_remove NODE: all files of it but its key, which the others would not know again.
+replica_remove()
+{
+	find "$T/$1/var/lib/holdfast/$V" -type f ! -name 'identity.*' -delete
 }
 
 pid_of()

@@ -51,7 +51,7 @@ wait_online b
 refused 1 'its daemon is running' hf a replace $V
 hf a down $V
 refused 1 'all files of this replica are there.*--force' hf a replace $V
-rm -rf "${T:?}/a/var/lib/holdfast/$V"
+replica_remove a
 refused 1 'holdfast replace' hf a up $V
 said 'a resync begins' hf a replace $V
 wait_until 30 "the new replica is in sync" all_applied b

@@ -47,7 +47,7 @@ wait_until 30 "b has it all" all_applied a
 background writes_go_on
 writer=$job
 wait_until 30 "writes are done" more_than 3
-rm -rf "${T:?}/b/var/lib/holdfast/$V"
+replica_remove b
 daemon_kill b
 refused 1 'holdfast replace' hf b up $V
 count=$(wc -l <"$T/written")
@@ -66,7 +66,7 @@ fact "state directory removed, daemon killed: replace filled it beside $(wc -l <
 
 nodes_up
 primary_make a
-rm -rf "${T:?}/a/var/lib/holdfast/$V"
+replica_remove a
 daemon_kill a
 wait_until 20 "b sees a gone" is b 'not p["connected"]'
 hf b failover $V --force >/dev/null

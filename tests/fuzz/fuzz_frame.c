@@ -189,6 +189,7 @@ static void put_hello(struct wire *wire, enum volume_role role, unsigned odd)
 		.segment_bytes = to_le32(volume->geometry.segment_bytes),
 		.journal_block = to_le32(volume->geometry.journal_block), .end = frame_position_of(&volume->log.closed),
 		.durable = to_le64(volume->log.closed.lsn), .commit = to_le64(volume->commit),
+		.flags = to_le32(HELLO_CLEAR),
 	};
 	memcpy(h.hello.uuid, volume->geometry.uuid, UUID_BYTES);
 	strcpy(h.hello.node, wire->node);
@@ -675,9 +676,9 @@ static void setup(unsigned choice)
 			      .journal_block = choice & FUZZ_BLOCK ? 4096 : 512,
 			      .node = "b" };
 	struct volume_config config = { .geometry = g, .name = "v", .listen = "b:1", .memory_bytes = 8 << 20,
-		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2,
-		.peers = { { "a", "a:1", (enum replication_mode)(choice >> 6), false },
-			   { "c", "c:1", MODE_C, false } } };
+		.peer_timeout_ns = SECONDS, .min_copies = 1, .peer_count = 2, .insecure_loopback = true,
+		.peers = { { .name = "a", .address = "a:1", .mode = (enum replication_mode)(choice >> 6) },
+			   { .name = "c", .address = "c:1", .mode = MODE_C } } };
 	static uint8_t meta[META_BYTES], header[JOURNAL_HEADER_BYTES];
 	char why[WHY_BYTES];
 

@@ -247,6 +247,7 @@ void cluster_up(struct cluster *c, unsigned node)
 		.undo_bytes = c->options.undo_bytes, .resync_checksum = c->options.resync_checksum,
 		.resync_rate = c->options.resync_rate,
 		.split_policy = c->options.split_policy, .filesystem = c->options.filesystem,
+		.insecure_loopback = true,
 	};
 	char why[WHY_BYTES];
 	int result;

@@ -407,10 +407,11 @@ struct machine *world_machine(struct world *world, const char *name)
 	strcpy(machine->name, name);
 	machine->world = world;
 	machine->index = world->machine_count;
+	machine->node = "";
 	machine->io = (struct io){ .now_ns = machine_now_ns, .wall_ns = machine_wall_ns,
 		.random = machine_random, .alloc = machine_alloc, .free = machine_free_memory,
 		.submit = machine_submit, .cancel = machine_cancel, .listen = net_listen,
-		.close = net_close, .log = machine_log };
+		.socket_node = net_socket_node, .close = net_close, .log = machine_log };
 	list_init(&machine->events);
 	list_init(&machine->held);
 	list_init(&machine->memory);
@@ -424,6 +425,7 @@ struct io *machine_io(struct machine *machine) { return &machine->io; }
 uint64_t machine_memory(const struct machine *machine) { return machine->memory_bytes; }
 uint64_t machine_disk_ops(const struct machine *machine) { return machine->disk_ops; }
 void machine_set_silent(struct machine *machine, bool silent) { machine->silent = silent; }
+void machine_set_node(struct machine *machine, const char *node) { machine->node = node; }
 void machine_set_wall_skew(struct machine *machine, int64_t skew_ns)
 {
 	machine->wall_skew = skew_ns;

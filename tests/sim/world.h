@@ -102,6 +102,10 @@ void machine_pause(struct machine *machine, bool paused);
 /* Loss of power leaves connections hanging, and dials to its addresses, until it boots again. */
 void machine_set_silent(struct machine *machine, bool silent);
 
+/* What its key proves it to be, to whoever it is connected with: a static name, or "" (the default), as with links in
+ * the clear. What io->socket_node() of the other end says from now on. */
+void machine_set_node(struct machine *machine, const char *node);
+
 /* --- Disks --- */
 
 struct disk_timing {

@@ -48,6 +48,7 @@ struct machine {
 	struct world *world;
 	char name[32];
 	unsigned index;
+	const char *node;		/* machine_set_node() */
 	bool up, dying, dying_power, paused, silent;
 	uint64_t clock_offset;
 	int64_t wall_skew;
@@ -112,6 +113,7 @@ void net_submit(struct machine *machine, struct io_op *op);
 void net_cancel(struct event *event);
 int net_listen(struct io *io, const char *address, int *socket);
 void net_close(struct io *io, int socket);
+const char *net_socket_node(struct io *io, int socket);
 void net_crash(struct machine *machine, bool power);
 void net_boot(struct machine *machine);
 void net_free(struct world *world);

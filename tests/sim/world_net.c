@@ -588,6 +588,18 @@ void net_close(struct io *io, int id)
 		stream_free(socket, GOING_CLOSED);
 }
 
+const char *net_socket_node(struct io *io, int id)
+{
+	struct machine *machine = machine_of(io);
+	struct socket *socket;
+
+	if (machine->dying)
+		return "";
+	socket = socket_get(machine, id);
+	CHECK(socket->out != NULL);
+	return socket->out->conn->machines[socket->out == &socket->out->conn->pipes[0]]->node;
+}
+
 /* --- Faults --- */
 
 struct world_link *world_link(struct world *world, struct machine *from, struct machine *to)
@@ -710,6 +722,16 @@ void net_free(struct world *world)
 
 	while ((link = list_first(&world->conns)))
 		conn_free(list_entry(link, struct conn, link));
+	/* Listeners first, with their backlog: a socket that waits there is linked into its listener. */
+	while ((link = list_first(&world->listeners))) {
+		struct socket *listener = list_entry(link, struct socket, link);
+
+		while ((link = list_first(&listener->backlog)))
+			socket_free(list_entry(link, struct socket, link));
+		while ((link = list_first(&listener->accepts)))
+			list_remove(link);
+		socket_free(listener);
+	}
 	for (unsigned i = 0; i < world->machine_count; i++)
 		for (unsigned slot = 0; slot < SOCKETS_MAX; slot++)
 			if (world->machines[i]->sockets[slot])
