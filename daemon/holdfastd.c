@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "auto.h"
+#include "background.h"
 #include "certificates.h"
 #include "checker.h"
 #include "config.h"
@@ -743,42 +744,6 @@ static int options_read(struct daemon *d, int argc, char **argv)
 	return 0;
 }
 
-/* In the parent: waits until the child is up or has failed (it has said why on stderr), and exits. */
-static void parent_wait(int fd)
-{
-	char answer[8] = "";
-	ssize_t len;
-
-	do
-		len = read(fd, answer, sizeof answer - 1);
-	while (len < 0 && errno == EINTR);
-	_exit(strncmp(answer, "ready", 5) == 0 ? EXIT_DONE : EXIT_REFUSED);
-}
-
-/* Returns in the child, before there is a ring: a ring does not survive fork(). */
-static int background(struct daemon *d)
-{
-	int ends[2], null;
-	pid_t child;
-
-	if (pipe2(ends, O_CLOEXEC) < 0 || (child = fork()) < 0)
-		return refuse_why(d, "background: %s; use --foreground", strerror(errno));
-	if (child > 0) {
-		close(ends[1]);
-		parent_wait(ends[0]);
-	}
-	close(ends[0]);
-	d->ready_fds[1] = ends[1];
-	setsid();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		close(null);
-	}
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static struct daemon daemon = {
@@ -799,8 +764,12 @@ int main(int argc, char **argv)
 		refuse(d);
 		return d->exit_code;
 	}
-	if (!d->foreground && background(d) < 0)
+	if (!d->foreground)
+		res = background(EXIT_DONE, EXIT_REFUSED, &d->ready_fds[1]);
+	if (res < 0) {
+		refuse_why(d, "background: %s; use --foreground", strerror(-res));
 		return d->exit_code;
+	}
 	if (start(d) == 0)
 		ring_run(d->ring);
 	finish(d);
