@@ -273,6 +273,10 @@ void cluster_settle(struct cluster *c)
 
 static void node_close(struct cluster *c, struct node *n)
 {
+	if (n->files) {		/* as a front end that stops before its volume: it hears nothing any more */
+		volume_blocks(n->volume)->ready = NULL;
+		volume_on_applied(n->volume, NULL, NULL);
+	}
 	node_files_free(n->files, false);
 	n->files = NULL;
 	int result = cluster_call(c, n->index, CLUSTER_CLOSE, false, n->index, 60 * SECONDS);
